@@ -1,0 +1,114 @@
+"""What the backbones share: outputs, freezing, checkpointing, and weights that must fit."""
+
+from typing import Callable, Iterable, Optional, Sequence, Union
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmacmix.checkpoints import load_pretrained
+
+
+class Backbone(BaseModule):
+    """Base of the backbones; stages are counted from 0, the stem comes before them.
+
+    Args:
+        num_stages: Stages that are built.
+        out_indices: Stages whose maps are returned, ascending.
+        frozen_stages: -1 trains everything; n >= 0 freezes the stem and the first n stages: no gradients,
+            and their normalisation and dropout act as in evaluation.
+        norm_eval: Whether batch normalisation keeps its running statistics as they are in training.
+        init_cfg: mmengine initialisation, or a list of them. ``Pretrained`` weights must fit: a file for
+            another backbone is an error that lists what is missing, left over or of another shape.
+    """
+
+    #: Regular expression of parameters that pretrained weights may lack or have on top, because they depend
+    #: on which outputs are asked for.
+    optional_keys: Optional[str] = None
+
+    def __init__(
+        self,
+        num_stages: int,
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        init_cfg: Union[dict, list, None],
+    ) -> None:
+        super().__init__(init_cfg)
+        indices = tuple(out_indices) if isinstance(out_indices, Sequence) else (out_indices,)
+        if not indices or any(
+            not isinstance(i, int) or not 0 <= i < num_stages or i in indices[:n]
+            for n, i in enumerate(indices)
+        ) or list(indices) != sorted(indices):
+            raise ValueError(
+                f'out_indices must be ascending stages in [0, num_stages={num_stages}), '
+                f'got out_indices={out_indices!r}'
+            )
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= num_stages:
+            raise ValueError(
+                f'frozen_stages must be in [-1, num_stages={num_stages}], got frozen_stages={frozen_stages!r}'
+            )
+        self.num_stages = num_stages
+        self.out_indices = indices
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+    def stem_modules(self) -> Iterable[nn.Module]:
+        """Modules in front of the first stage that have parameters."""
+        raise NotImplementedError
+
+    def stage_modules(self, stage: int) -> Iterable[nn.Module]:
+        """Modules of one stage that have parameters."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> 'Backbone':
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval().requires_grad_(False)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _frozen_modules(self) -> Iterable[nn.Module]:
+        if self.frozen_stages >= 0:
+            yield from self.stem_modules()
+        for stage in range(self.frozen_stages):
+            yield from self.stage_modules(stage)
+
+    def init_weights(self) -> None:
+        """Initialises by ``init_cfg``; pretrained weights come last.
+
+        Raises:
+            ValueError: The pretrained weights do not fit this backbone.
+        """
+        configs = self.init_cfg or []
+        configs = [configs] if isinstance(configs, dict) else list(configs)
+        pretrained = [c for c in configs if _is_pretrained(c)]
+        own = self.init_cfg
+        self.init_cfg = [c for c in configs if not _is_pretrained(c)] or None
+        super().init_weights()
+        self.init_cfg = own
+        for config in pretrained:
+            load_pretrained(
+                self,
+                config['checkpoint'],
+                prefix=config.get('prefix'),
+                map_location=config.get('map_location') or 'cpu',
+                optional_keys=self.optional_keys,
+            )
+
+
+def _is_pretrained(config: dict) -> bool:
+    kind = config['type']
+    return (kind if isinstance(kind, str) else kind.__name__) in ('Pretrained', 'PretrainedInit')
+
+
+def run_checkpointed(function: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool) -> Tensor:
+    """Calls ``function(x)``; with_cp keeps only x for the backward pass and computes the rest again."""
+    if with_cp and torch.is_grad_enabled():
+        return checkpoint(function, x, use_reentrant=False)
+    return function(x)

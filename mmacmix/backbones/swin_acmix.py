@@ -1,0 +1,225 @@
+"""Swin-ACmix: Swin Transformer whose window attention is ACmix.
+
+Papers: "On the Integration of Self-Attention and Convolution", CVPR 2022, arXiv 2111.14556; Swin Transformer,
+ICCV 2021, arXiv 2103.14030. Released weights load through ``mmacmix.checkpoints.convert``. What differs from the
+release: images of any size, a normalised output of every stage (norm0 to norm3), no classifier.
+"""
+
+from typing import Iterable, Sequence, Tuple, Union
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.drop import build_dropout
+from mmcv.cnn.bricks.transformer import FFN, PatchEmbed, PatchMerging
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+
+from mmacmix.backbones.base import Backbone, run_checkpointed
+from mmacmix.layers import WindowACmix
+from mmacmix.registry import MODELS
+
+
+class SwinBlock(BaseModule):
+    """Window ACmix and a feed-forward network, each after a normalisation and with an identity."""
+
+    def __init__(
+        self,
+        dim: int,
+        mlp_ratio: float,
+        norm_cfg: dict,
+        drop_rate: float,
+        drop_path_rate: float,
+        with_cp: bool,
+        **acmix,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        drop_path = dict(type='DropPath', drop_prob=drop_path_rate)
+        self.norm1 = build_norm_layer(norm_cfg, dim)[1]
+        self.attn = WindowACmix(dim, proj_drop_rate=drop_rate, **acmix)
+        self.drop_path = build_dropout(drop_path)
+        self.norm2 = build_norm_layer(norm_cfg, dim)[1]
+        self.ffn = FFN(
+            dim,
+            int(mlp_ratio * dim),
+            act_cfg=dict(type='GELU'),
+            ffn_drop=drop_rate,
+            dropout_layer=drop_path,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return run_checkpointed(self._forward, x, self.with_cp)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return self.ffn(self.norm2(x), identity=x)
+
+
+class SwinStage(BaseModule):
+    """Blocks at one resolution, every second one shifted, and the merging of patches behind them."""
+
+    def __init__(
+        self,
+        dim: int,
+        drop_path_rates: Sequence[float],
+        downsample: bool,
+        window_size: int,
+        norm_cfg: dict,
+        **block,
+    ) -> None:
+        super().__init__()
+        self.blocks = ModuleList(
+            SwinBlock(
+                dim,
+                norm_cfg=norm_cfg,
+                drop_path_rate=rate,
+                window_size=window_size,
+                shift_size=window_size // 2 if i % 2 else 0,
+                **block,
+            )
+            for i, rate in enumerate(drop_path_rates)
+        )
+        self.downsample = PatchMerging(dim, 2 * dim, norm_cfg=norm_cfg) if downsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@MODELS.register_module()
+class SwinACmix(Backbone):
+    """Swin-ACmix as a backbone for dense prediction.
+
+    Args:
+        arch: 'tiny', 'small', or a dict of embed_dims (channels of the first stage, doubled by each further
+            one), depths (blocks of each stage) and num_heads (heads in each stage).
+        in_channels: Channels of the images.
+        patch_size: Side of the patches, in pixels.
+        window_size: Side of the windows, in patches.
+        mlp_ratio: Hidden channels of the feed-forward networks per channel.
+        qkv_bias: Whether the shared projection has a bias.
+        conv_kernel_size: Side of the convolution kernels, odd.
+        out_indices: Stages whose maps are returned, each through a normalisation of its own.
+        frozen_stages: Freezes the patch embedding and so many stages; -1 freezes nothing.
+        drop_rate: Dropout after the embedding, the projections and in the feed-forward networks.
+        attn_drop_rate: Dropout of the attention probabilities.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0 at the first.
+        patch_norm: Whether the patch embedding is normalised.
+        norm_cfg: Normalisation layers, as mmcv builds them.
+        norm_eval: Whether batch normalisation, where norm_cfg asks for it, keeps its statistics in training.
+        with_cp: Whether a block's inner maps are computed again in the backward pass instead of kept.
+        init_cfg: mmengine initialisation; linear layers truncated normal with deviation 0.02 by default.
+
+    Shape:
+        (B, in_channels, H, W), any size, to a tuple of (B, embed_dims * 2**i, H_i, W_i) for i in out_indices;
+        sizes are rounded up: with patches of 4, 1/4, 1/8, 1/16 and 1/32 of the image.
+
+    Raises:
+        ValueError: An argument is not allowed, or pretrained weights do not fit.
+
+    Example:
+        >>> [tuple(x.shape) for x in SwinACmix('tiny')(torch.randn(1, 3, 100, 67))]
+        [(1, 96, 25, 17), (1, 192, 13, 9), (1, 384, 7, 5), (1, 768, 4, 3)]
+    """
+
+    archs = {
+        'tiny': dict(embed_dims=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
+        'small': dict(embed_dims=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
+    }
+    optional_keys = r'norm\d+\.'  # one for each output, and a checkpoint may have been made for others
+
+    def __init__(
+        self,
+        arch: Union[str, dict] = 'tiny',
+        in_channels: int = 3,
+        patch_size: int = 4,
+        window_size: int = 7,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        conv_kernel_size: int = 3,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.2,
+        patch_norm: bool = True,
+        norm_cfg: dict = dict(type='LN'),
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: Union[dict, list, None] = None,
+    ) -> None:
+        arch = self._resolve(arch)
+        depths, heads = arch['depths'], arch['num_heads']
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='TruncNormal', layer='Linear', std=0.02),
+                dict(type='Constant', layer='LayerNorm', val=1),
+            ]
+        super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
+
+        dim = arch['embed_dims']
+        self.patch_embed = PatchEmbed(
+            in_channels,
+            dim,
+            kernel_size=patch_size,
+            stride=patch_size,
+            norm_cfg=norm_cfg if patch_norm else None,
+        )
+        self.drop_after_pos = nn.Dropout(drop_rate)
+        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        self.stages = ModuleList(
+            SwinStage(
+                dim * 2**i,
+                rates[i].tolist(),
+                downsample=i + 1 < len(depths),
+                window_size=window_size,
+                norm_cfg=norm_cfg,
+                mlp_ratio=mlp_ratio,
+                drop_rate=drop_rate,
+                with_cp=with_cp,
+                num_heads=heads[i],
+                qkv_bias=qkv_bias,
+                attn_drop_rate=attn_drop_rate,
+                conv_kernel_size=conv_kernel_size,
+            )
+            for i in range(len(depths))
+        )
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dim * 2**i)[1])
+        self.train()
+
+    @classmethod
+    def _resolve(cls, arch: Union[str, dict]) -> dict:
+        if isinstance(arch, str):
+            if arch not in cls.archs:
+                raise ValueError(f'arch must be one of {sorted(cls.archs)} or a dict, got arch={arch!r}')
+            return cls.archs[arch]
+        fields = {'embed_dims', 'depths', 'num_heads'}
+        if not isinstance(arch, dict) or set(arch) != fields:
+            raise ValueError(f'arch must have just the keys {sorted(fields)}, got arch={arch!r}')
+        if len(arch['depths']) != len(arch['num_heads']):
+            raise ValueError(f"arch['depths'] and arch['num_heads'] must be equally long, got arch={arch!r}")
+        return arch
+
+    def stem_modules(self) -> Iterable[nn.Module]:
+        return self.patch_embed, self.drop_after_pos
+
+    def stage_modules(self, stage: int) -> Iterable[nn.Module]:
+        yield self.stages[stage]
+        if stage in self.out_indices:
+            yield getattr(self, f'norm{stage}')
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        x, size = self.patch_embed(x)
+        x = self.drop_after_pos(x).unflatten(1, size)  # (B, H, W, C)
+        outs = []
+        for i in range(self.out_indices[-1] + 1):
+            stage = self.stages[i]
+            x = stage(x)
+            if i in self.out_indices:
+                outs.append(getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2).contiguous())
+            if i < self.out_indices[-1]:
+                x, size = stage.downsample(x.flatten(1, 2), size)
+                x = x.unflatten(1, size)
+        return tuple(outs)

@@ -1,0 +1,36 @@
+"""Stops a run whose checkpoint does not fit the model; mmengine alone would load the part that does."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+
+from mmacmix.checkpoints import mismatch, unwrap
+from mmacmix.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointGuardHook(Hook):
+    """Compares a checkpoint with the model before any of it is loaded.
+
+    Testing, validating and resuming need every parameter. A training that starts from a checkpoint
+    (``load_from``) needs the backbone's; heads may differ there, as for another number of classes.
+
+    Raises:
+        ValueError: Something that is needed does not fit; the message lists what.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        own, state = model.state_dict(), unwrap(checkpoint)
+        fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        if fine_tuning:
+            own, state = (
+                {key: value for key, value in x.items() if key.startswith('backbone.')}
+                for x in (own, state)
+            )
+        problem = mismatch(own, state)
+        if problem:
+            raise ValueError(
+                f'{runner._load_from or "the checkpoint"} does not fit {type(model).__name__} of this config: '
+                f'{problem}'
+            )

@@ -1,0 +1,140 @@
+"""ACmix in place of a convolution, as in ResNet-ACmix.
+
+Paper: "On the Integration of Self-Attention and Convolution", CVPR 2022, arXiv 2111.14556. Parameters have the
+names and shapes of the released code, and its weights give its outputs. What differs, for dense prediction: any
+map size, dilation, half precision and memory formats work, and memory does not grow with the window.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mmacmix.layers.checks import check_heads, check_odd, check_positive_integers
+from mmacmix.layers.shift import init_shift_kernels
+from mmacmix.ops import convolution_path, local_attention
+
+
+class ACmix(nn.Module):
+    """Self-attention and convolution over the same three 1x1 projections (paper, section 4, figure 2).
+
+    ``rate1 * attention + rate2 * convolution``: both rates are learnt and start at 0.5.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, divisible by num_heads.
+        num_heads: Attention heads; each has d = out_channels / num_heads channels.
+        attn_kernel_size: Side of the attention window, odd.
+        conv_kernel_size: Side of the convolution kernels, odd.
+        stride: Step of the output on the input.
+        dilation: Step between the pixels of a window and between the taps of the convolution.
+
+    Shape:
+        (B, in_channels, H, W), any H and W >= 1, to
+        (B, out_channels, ceil(H / stride), ceil(W / stride)).
+
+    Raises:
+        ValueError: An argument, or the input's shape, is not allowed.
+
+    Example:
+        >>> ACmix(64, 64, stride=2)(torch.randn(1, 64, 25, 38)).shape
+        torch.Size([1, 64, 13, 19])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_heads: int = 4,
+        attn_kernel_size: int = 7,
+        conv_kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__()
+        check_positive_integers(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            num_heads=num_heads,
+            attn_kernel_size=attn_kernel_size,
+            conv_kernel_size=conv_kernel_size,
+            stride=stride,
+            dilation=dilation,
+        )
+        check_odd(attn_kernel_size=attn_kernel_size, conv_kernel_size=conv_kernel_size)
+        check_heads(num_heads, out_channels=out_channels)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_heads = num_heads
+        self.attn_kernel_size = attn_kernel_size
+        self.conv_kernel_size = conv_kernel_size
+        self.stride = stride
+        self.dilation = dilation
+
+        head_dim = out_channels // num_heads
+        taps = conv_kernel_size**2
+        self.rate1 = nn.Parameter(torch.empty(1))
+        self.rate2 = nn.Parameter(torch.empty(1))
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 1)  # queries
+        self.conv2 = nn.Conv2d(in_channels, out_channels, 1)  # keys
+        self.conv3 = nn.Conv2d(in_channels, out_channels, 1)  # values
+        self.conv_p = nn.Conv2d(2, head_dim, 1)  # position code, shared by the heads
+        self.fc = nn.Conv2d(3 * num_heads, taps, 1, bias=False)
+        self.dep_conv = nn.Conv2d(
+            taps * head_dim, out_channels, conv_kernel_size, groups=head_dim, bias=False
+        )
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """(Re)sets every parameter: 1x1 convolutions as torch does, shift kernels, rates of 0.5.
+
+        mmengine calls this after the initialisation of the parent module, which may have written over
+        all convolutions.
+        """
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv_p, self.fc):
+            conv.reset_parameters()
+        init_shift_kernels(self.dep_conv.weight)
+        nn.init.constant_(self.rate1, 0.5)
+        nn.init.constant_(self.rate2, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.size(1) != self.in_channels:
+            raise ValueError(
+                f'x must have shape (B, in_channels={self.in_channels}, H, W), got x.shape={tuple(x.shape)}'
+            )
+        heads = (self.num_heads, -1)
+        q = self.conv1(x).unflatten(1, heads)  # (B, heads, d, H, W)
+        k = self.conv2(x).unflatten(1, heads)
+        v = self.conv3(x).unflatten(1, heads)
+        attention = local_attention(
+            q,
+            k - self.position_code(x),
+            v,
+            self.attn_kernel_size,
+            self.stride,
+            self.dilation,
+        )
+        convolution = convolution_path(
+            q,
+            k,
+            v,
+            self.fc.weight,
+            self.dep_conv.weight,
+            stride=self.stride,
+            dilation=self.dilation,
+        )
+        return self.rate1 * attention.flatten(1, 2) + self.rate2 * convolution
+
+    def position_code(self, x: Tensor) -> Tensor:
+        """Code (d, H, W) of each pixel's place, x and y each from -1 to 1 over the map."""
+        height, width = x.shape[-2:]
+        exact = torch.promote_types(x.dtype, torch.float32)
+        xs = torch.linspace(-1, 1, width, dtype=exact, device=x.device).expand(height, width)
+        ys = torch.linspace(-1, 1, height, dtype=exact, device=x.device).unsqueeze(1)
+        grid = torch.stack([xs, ys.expand(height, width)]).to(x.dtype)
+        return self.conv_p(grid.unsqueeze(0)).squeeze(0)
+
+    def extra_repr(self) -> str:
+        return (
+            f'{self.in_channels}, {self.out_channels}, num_heads={self.num_heads}, '
+            f'attn_kernel_size={self.attn_kernel_size}, conv_kernel_size={self.conv_kernel_size}, '
+            f'stride={self.stride}, dilation={self.dilation}'
+        )

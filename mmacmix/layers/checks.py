@@ -1,0 +1,24 @@
+"""Checks of constructor arguments that the layers share."""
+
+
+def check_positive_integers(**values: int) -> None:
+    """Raises ValueError for the first argument that is not an integer of at least 1."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f'{name} must be an integer of at least 1, got {name}={value!r}')
+
+
+def check_odd(**values: int) -> None:
+    """Raises ValueError for the first kernel size that has no centre."""
+    for name, value in values.items():
+        if value % 2 == 0:
+            raise ValueError(f'{name} must be odd, got {name}={value}')
+
+
+def check_heads(num_heads: int, **channels: int) -> None:
+    """Raises ValueError where the channels cannot be shared out evenly among the heads."""
+    for name, value in channels.items():
+        if value % num_heads:
+            raise ValueError(
+                f'{name} must be divisible by num_heads, got {name}={value} and num_heads={num_heads}'
+            )

@@ -1,0 +1,177 @@
+"""ACmix in place of (shifted) window attention, as in Swin-ACmix.
+
+Paper: "On the Integration of Self-Attention and Convolution", CVPR 2022, arXiv 2111.14556; windows, shift and
+relative position bias: Swin Transformer, ICCV 2021, arXiv 2103.14030. Parameters have the names and shapes of the
+released code, and its weights give its outputs. What differs: maps of any size are filled up with zeros to
+whole windows, as dense prediction needs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmacmix.layers.checks import check_heads, check_odd, check_positive_integers
+from mmacmix.layers.shift import init_shift_kernels
+from mmacmix.ops import convolution_path
+
+
+class WindowACmix(nn.Module):
+    """Window attention and convolution over the same linear projection.
+
+    ``rate1 * proj(attention) + rate2 * convolution``. Attention sees one window; the convolution path runs over
+    the whole map as it is after the cyclic shift, so its taps cross the seam.
+
+    Args:
+        dim: Channels, divisible by num_heads.
+        num_heads: Attention heads; each has d = dim / num_heads channels.
+        window_size: Side of the windows.
+        shift_size: Cyclic shift of the map before it is cut into windows, in [0, window_size). A map with
+            a side no longer than a window is not shifted.
+        qkv_bias: Whether the projection has a bias.
+        attn_drop_rate: Dropout of the attention probabilities.
+        proj_drop_rate: Dropout of the projected attention output.
+        conv_kernel_size: Side of the convolution kernels, odd.
+
+    Shape:
+        (B, H, W, dim), any H and W >= 1, to the same shape.
+
+    Raises:
+        ValueError: An argument, or the input's shape, is not allowed.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int = 7,
+        shift_size: int = 0,
+        qkv_bias: bool = True,
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        conv_kernel_size: int = 3,
+    ) -> None:
+        super().__init__()
+        check_positive_integers(
+            dim=dim,
+            num_heads=num_heads,
+            window_size=window_size,
+            conv_kernel_size=conv_kernel_size,
+        )
+        check_odd(conv_kernel_size=conv_kernel_size)
+        check_heads(num_heads, dim=dim)
+        if not 0 <= shift_size < window_size:
+            raise ValueError(
+                f'shift_size must be in [0, window_size={window_size}), got shift_size={shift_size}'
+            )
+        self.dim = dim
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.shift_size = shift_size
+        self.conv_kernel_size = conv_kernel_size
+
+        head_dim = dim // num_heads
+        taps = conv_kernel_size**2
+        self.scale = head_dim**-0.5
+        self.rate1 = nn.Parameter(torch.empty(1))
+        self.rate2 = nn.Parameter(torch.empty(1))
+        self.relative_position_bias_table = nn.Parameter(
+            torch.empty((2 * window_size - 1) ** 2, num_heads)
+        )
+        self.register_buffer(
+            'relative_position_index', _relative_position_index(window_size), persistent=False
+        )
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop_rate)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop_rate)
+        self.fc = nn.Conv2d(3 * num_heads, taps, 1)
+        self.dep_conv = nn.Conv2d(taps * head_dim, dim, conv_kernel_size, groups=head_dim, bias=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """(Re)sets every parameter: linear layers and bias table normal with deviation 0.02, cut off at
+        two deviations; shift kernels; rates of 0.5.
+
+        mmengine calls this after the initialisation of the parent module.
+        """
+        for linear in (self.qkv, self.proj):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.fc.reset_parameters()
+        init_shift_kernels(self.dep_conv.weight)
+        nn.init.constant_(self.rate1, 0.5)
+        nn.init.constant_(self.rate2, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.size(3) != self.dim:
+            raise ValueError(f'x must have shape (B, H, W, dim={self.dim}), got x.shape={tuple(x.shape)}')
+        height, width = x.shape[1:3]
+        window = self.window_size
+        shift = self.shift_size if min(height, width) > window else 0
+        x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
+        if shift:
+            x = x.roll((-shift, -shift), (1, 2))
+        qkv = self.qkv(x).unflatten(3, (3, self.num_heads, -1))  # (B, H, W, 3, heads, d)
+        out = self.rate1 * self._attention(qkv, shift) + self.rate2 * self._convolution(qkv)
+        if shift:
+            out = out.roll((shift, shift), (1, 2))
+        return out[:, :height, :width]
+
+    def _attention(self, qkv: Tensor, shift: int) -> Tensor:
+        batch, height, width = qkv.shape[:3]
+        window, heads = self.window_size, self.num_heads
+        rows, cols = height // window, width // window
+        windows = qkv.unflatten(2, (cols, window)).unflatten(1, (rows, window))
+        windows = windows.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (3, B, rows, cols, heads, window, window, d)
+        q, k, v = windows.reshape(3, batch, rows * cols, heads, window**2, -1)
+        logits = (q * self.scale) @ k.transpose(-2, -1) + self._position_bias()
+        if shift:
+            logits = logits + _shift_mask(height, width, window, shift, logits)
+        out = self.attn_drop(logits.softmax(-1)) @ v  # (B, rows * cols, heads, window**2, d)
+        out = out.view(batch, rows, cols, heads, window, window, -1).permute(0, 1, 4, 2, 5, 3, 6)
+        return self.proj_drop(self.proj(out.reshape(batch, height, width, -1)))
+
+    def _position_bias(self) -> Tensor:
+        """(heads, window**2, window**2)"""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+
+    def _convolution(self, qkv: Tensor) -> Tensor:
+        q, k, v = qkv.permute(3, 0, 4, 5, 1, 2)  # (B, heads, d, H, W) each
+        out = convolution_path(q, k, v, self.fc.weight, self.dep_conv.weight, self.fc.bias)
+        return out.permute(0, 2, 3, 1)
+
+    def extra_repr(self) -> str:
+        return (
+            f'{self.dim}, {self.num_heads}, window_size={self.window_size}, shift_size={self.shift_size}, '
+            f'conv_kernel_size={self.conv_kernel_size}'
+        )
+
+
+def _relative_position_index(window: int) -> Tensor:
+    """Row of the bias table for each pair of pixels of a window, (window**2, window**2)."""
+    place = torch.arange(window)
+    y, x = place.repeat_interleave(window), place.repeat(window)
+    dy = y[:, None] - y[None, :] + window - 1
+    dx = x[:, None] - x[None, :] + window - 1
+    return dy * (2 * window - 1) + dx
+
+
+def _shift_mask(height: int, width: int, window: int, shift: int, logits: Tensor) -> Tensor:
+    """Bars pixels that the cyclic shift brought into one window from opposite sides of the map.
+
+    Returns:
+        (windows, 1, window**2, window**2): 0 where a pair may attend, -100 where not (as released weights
+        were trained), in the dtype and on the device of ``logits``.
+    """
+
+    def region(length: int) -> Tensor:
+        place = torch.arange(length, device=logits.device)
+        return (place >= length - window).int() + (place >= length - shift).int()
+
+    regions = 3 * region(height)[:, None] + region(width)
+    regions = regions.unflatten(1, (-1, window)).unflatten(0, (-1, window))
+    regions = regions.transpose(1, 2).flatten(2).flatten(0, 1)  # (windows, window**2)
+    apart = regions[:, None, :, None] != regions[:, None, None, :]
+    return torch.zeros_like(apart, dtype=logits.dtype).masked_fill_(apart, -100)

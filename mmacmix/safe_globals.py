@@ -1,0 +1,53 @@
+"""Lets torch load mmengine's own checkpoints in its safe mode, and nothing else.
+
+From torch 2.6 on, ``torch.load`` refuses every global that is not on a list. The checkpoints of mmengine's runner
+hold its message hub, whose history buffers refer to functions, numpy arrays and the builtin ``getattr``. Allowing
+the real ``getattr`` would let a crafted file reach any function, so its place is taken by one that resolves
+nothing but the statistics of a history buffer.
+"""
+
+import pickle
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+STATISTICS = ('current', 'max', 'mean', 'min', 'statistics')
+
+
+def history_buffer_getattr(owner: object, name: str) -> object:
+    """Stands for ``getattr`` while a checkpoint is unpickled.
+
+    Raises:
+        pickle.UnpicklingError: Anything but a statistic of ``HistoryBuffer`` is asked for.
+    """
+    if owner is HistoryBuffer and name in STATISTICS:
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(
+        f'a checkpoint may only refer to the statistics {STATISTICS} of HistoryBuffer, '
+        f'got getattr({owner!r}, {name!r})'
+    )
+
+
+def allow_mmengine_globals() -> None:
+    """Adds what mmengine's checkpoints need to torch's list of safe globals; does nothing on older torch.
+
+    Named pairs (function, 'builtins.getattr') are understood by the same torch versions that load safely by
+    default.
+    """
+    if torch.__version__ < torch.torch_version.TorchVersion('2.6'):
+        return
+    core = np._core if hasattr(np, '_core') else np.core
+    allowed = [
+        HistoryBuffer,
+        (history_buffer_getattr, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        np.dtypes.Float64DType,
+        np.dtypes.Int64DType,
+    ]
+    # Files written under numpy 1 and 2 name the module of these two differently.
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        allowed.append((core.multiarray._reconstruct, f'{module}._reconstruct'))
+        allowed.append((core.multiarray.scalar, f'{module}.scalar'))
+    torch.serialization.add_safe_globals(allowed)
