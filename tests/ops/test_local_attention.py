@@ -1,0 +1,192 @@
+"""The definition against a loop over pixels, and the fast implementation against the definition."""
+
+import math
+import sys
+
+import mmacmix.ops  # noqa: F401
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmacmix.ops import local_attention
+
+tiled = sys.modules['mmacmix.ops.tiled']
+
+
+def inputs(shape, dtype=torch.float64, requires_grad=True):
+    return [torch.randn(shape, dtype=dtype).requires_grad_(requires_grad) for _ in range(3)]
+
+
+def gradients(backend, q, k, v, grad, **kwargs):
+    copies = [x.detach().clone().requires_grad_() for x in (q, k, v)]
+    out = local_attention(*copies, backend=backend, **kwargs)
+    out.backward(grad)
+    return [out.detach(), *(x.grad for x in copies)]
+
+
+def mirrored(i, n):
+    """Reflection at both ends, as ReflectionPad does, walked step by step."""
+    while not 0 <= i < n:
+        i = 0 if n == 1 else (-i if i < 0 else 2 * (n - 1) - i)
+    return i
+
+
+def by_pixels(q, k, v, kernel_size, stride, dilation, scale):
+    batch, heads, d, height, width = q.shape
+    out = torch.empty(batch, heads, d, math.ceil(height / stride), math.ceil(width / stride), dtype=q.dtype)
+    half = kernel_size // 2
+    for y in range(out.shape[3]):
+        for x in range(out.shape[4]):
+            window = [
+                (mirrored(y * stride + i * dilation, height), mirrored(x * stride + j * dilation, width))
+                for i in range(-half, half + 1)
+                for j in range(-half, half + 1)
+            ]
+            keys = torch.stack([k[..., i, j] for i, j in window], -1)
+            values = torch.stack([v[..., i, j] for i, j in window], -1)
+            query = q[..., y * stride, x * stride].unsqueeze(-1)
+            probs = (scale * (query * keys).sum(2)).softmax(-1)
+            out[..., y, x] = (probs.unsqueeze(2) * values).sum(-1)
+    return out
+
+
+@pytest.mark.parametrize('backend', ['reference', 'tiled'])
+@pytest.mark.parametrize(
+    'size, kernel_size, stride, dilation',
+    [((6, 9), 7, 1, 1), ((3, 6), 7, 2, 1), ((1, 5), 5, 1, 2), ((9, 4), 3, 2, 3), ((5, 5), 1, 1, 1)],
+)
+def test_equals_a_loop_over_pixels(backend, size, kernel_size, stride, dilation):
+    q, k, v = inputs((2, 2, 3, *size), requires_grad=False)
+    out = local_attention(q, k, v, kernel_size, stride, dilation, scale=0.7, backend=backend)
+    torch.testing.assert_close(out, by_pixels(q, k, v, kernel_size, stride, dilation, 0.7))
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    batch=st.integers(0, 3),
+    heads=st.integers(1, 4),
+    d=st.sampled_from([1, 3, 8, 16, 24]),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    kernel_size=st.sampled_from([1, 3, 5, 7, 9]),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+    chunk=st.sampled_from([1, 5000, 4 * 2**20]),
+)
+def test_tiled_equals_the_definition(batch, heads, d, size, kernel_size, stride, dilation, chunk):
+    q, k, v = inputs((batch, heads, d, *size))
+    window = dict(kernel_size=kernel_size, stride=stride, dilation=dilation)
+    grad = torch.randn(batch, heads, d, *(math.ceil(n / stride) for n in size), dtype=q.dtype)
+    saved = tiled.CHUNK_BYTES
+    tiled.CHUNK_BYTES = chunk
+    try:
+        actual = gradients('tiled', q, k, v, grad, **window)
+    finally:
+        tiled.CHUNK_BYTES = saved
+    for name, a, e in zip('out q k v'.split(), actual, gradients('reference', q, k, v, grad, **window)):
+        torch.testing.assert_close(a, e, rtol=1e-9, atol=1e-11, msg=lambda m, name=name: f'{name}: {m}')
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+def test_error_is_that_of_the_precision(dtype, relative_error):
+    """No further from float64 than the definition is in the same precision."""
+    q, k, v = inputs((2, 4, 16, 13, 18), dtype, requires_grad=False)
+    grad = torch.randn_like(q)
+    exact = gradients('reference', *(x.double() for x in (q, k, v, grad)))
+    actual = gradients('tiled', q, k, v, grad)
+    plain = gradients('reference', q, k, v, grad)
+    for a, p, e in zip(actual, plain, exact):
+        assert a.dtype == dtype
+        assert relative_error(a, e) <= 1.2 * relative_error(p, e) + 1e-7
+
+
+@pytest.mark.parametrize('backend', ['reference', 'tiled'])
+def test_any_strides(backend):
+    base = [torch.randn(2, 9, 11, 4 * 6, dtype=torch.float64) for _ in range(3)]
+    views = [x.permute(0, 3, 1, 2).unflatten(1, (4, 6))[..., 1:, ::2] for x in base]
+    grad = torch.randn(2, 4, 6, 8, 6, dtype=torch.float64).transpose(-1, -2).contiguous().transpose(-1, -2)
+    actual = gradients(backend, *views, grad)
+    expected = gradients('reference', *(x.contiguous() for x in views), grad.contiguous())
+    for a, e in zip(actual, expected):
+        torch.testing.assert_close(a, e)
+
+
+def test_constants_per_window_cancel():
+    """softmax(q k + c) = softmax(q k): why the query's own position code can be left out."""
+    q, k, v = inputs((1, 2, 4, 6, 7), requires_grad=False)
+    shift = torch.randn(4, 1, 1, dtype=q.dtype)
+    torch.testing.assert_close(local_attention(q, k + shift, v), local_attention(q, k, v))
+
+
+def test_huge_logits_stay_finite():
+    q, k, v = inputs((1, 2, 4, 6, 7), torch.float32)
+    out = local_attention(q * 1e4, k * 1e4, v)
+    out.sum().backward()
+    assert out.isfinite().all() and all(x.grad.isfinite().all() for x in (q, k, v))
+
+
+def test_repeats_are_bitwise_equal():
+    q, k, v = inputs((2, 4, 8, 21, 17), torch.float32)
+    grad = torch.randn_like(q)
+    for a, b in zip(gradients('auto', q, k, v, grad), gradients('auto', q, k, v, grad)):
+        assert torch.equal(a, b)
+
+
+def test_default_is_the_implementation_of_bounded_memory(monkeypatch):
+    """'auto' must not build windows: the largest tensor of a forward and backward pass stays near a chunk."""
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for x in torch.utils._pytree.tree_leaves(out):
+                if isinstance(x, torch.Tensor):
+                    largest = max(largest, x.untyped_storage().nbytes())
+            return out
+
+    q, k, v = inputs((1, 4, 16, 96, 96), torch.float32)
+    with Watch():
+        local_attention(q, k, v).sum().backward()
+    one_map = q.numel() * 4
+    assert largest < 3 * one_map + tiled.CHUNK_BYTES
+    with Watch():
+        local_attention(q, k, v, backend='reference')
+    assert largest > 40 * one_map
+
+
+def test_double_backward_is_refused():
+    q, k, v = inputs((1, 1, 2, 4, 4))
+    (grad,) = torch.autograd.grad(local_attention(q, k, v).square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(kernel_size=4), r'kernel_size must be odd, got kernel_size=4'),
+        (dict(kernel_size=0), r'kernel_size must be an integer of at least 1, got kernel_size=0'),
+        (dict(stride=0), r'stride must be an integer of at least 1, got stride=0'),
+        (dict(stride=1.5), r'stride must be an integer of at least 1, got stride=1.5'),
+        (dict(dilation=-1), r'dilation must be an integer of at least 1, got dilation=-1'),
+        (dict(backend='cuda'), r"backend must be 'auto' or one of \['reference', 'tiled'\], got backend='cuda'"),
+    ],
+)
+def test_wrong_arguments(change, message):
+    q, k, v = inputs((1, 2, 3, 5, 5))
+    with pytest.raises(ValueError, match=message):
+        local_attention(q, k, v, **change)
+
+
+def test_wrong_tensors():
+    q, k, v = inputs((1, 2, 3, 5, 5))
+    with pytest.raises(ValueError, match=r'one shape .* got k.shape=\(1, 2, 3, 5, 4\) and q.shape'):
+        local_attention(q, k[..., :4], v)
+    with pytest.raises(ValueError, match=r'one shape \(B, heads, d, H, W\), got q.shape=\(2, 3, 5, 5\)'):
+        local_attention(q[0], k[0], v[0])
+    with pytest.raises(ValueError, match='share dtype and device, got v on cpu in torch.float32'):
+        local_attention(q, k, v.float())
+    with pytest.raises(ValueError, match=r'H and W must be at least 1, got q.shape=\(1, 2, 3, 0, 5\)'):
+        local_attention(*(x[..., :0, :] for x in (q, k, v)))
+    with pytest.raises(TypeError, match='q must be a floating-point tensor, got torch.int64'):
+        local_attention(q.long(), k, v)
