@@ -1,0 +1,124 @@
+"""What the configs say: names, headers, recipes, switches."""
+import re
+from collections import Counter
+
+import pytest
+from mmengine.config import Config
+
+# optimiser, learning rate, weight decay, images per GPU of 8, epochs or iterations
+RECIPES = {
+    'retinanet_resnet': ('SGD', 0.01, 1e-4, 2, 12),
+    'retinanet_swin': ('AdamW', 1e-4, 0.05, 2, 12),
+    'mask-rcnn_resnet': ('SGD', 0.02, 1e-4, 2, 12),
+    'mask-rcnn_swin': ('AdamW', 1e-4, 0.05, 2, 12),
+    'fpn_resnet': ('SGD', 0.01, 5e-4, 4, 40000),
+    'fpn_swin': ('AdamW', 2e-4, 1e-4, 4, 40000),
+    'upernet_resnet': ('SGD', 0.01, 5e-4, 2, 160000),
+    'upernet_swin': ('AdamW', 6e-5, 0.01, 2, 160000),
+}
+
+
+def types_in(node):
+    """Every value of a key `type`, at any depth."""
+    if isinstance(node, dict):
+        if 'type' in node:
+            yield node['type']
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for child in node:
+        yield from types_in(child)
+
+
+def test_there_are_configs(configs_dir):
+    for folder in ('retinanet', 'mask_rcnn', 'sem_fpn', 'upernet'):
+        backbones = {re.split(r'_', p.stem)[1] for p in (configs_dir / folder).glob('*.py')}
+        assert {'resnet-acmix-26', 'resnet-acmix-50', 'swin-acmix-t'} <= backbones
+
+
+def test_basenames_are_unique(configs_dir):
+    """mim finds a config by its basename alone."""
+    names = Counter(p.name for p in configs_dir.rglob('*.py'))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_runs_in_the_scope_of_a_host(config_path, cfg):
+    assert cfg.default_scope in ('mmdet', 'mmseg')
+    assert 'custom_imports' not in cfg
+    assert cfg.model.backbone.type.startswith('mmacmix.')
+    assert dict(type='mmacmix.CheckpointGuardHook') in cfg.custom_hooks
+    assert cfg.default_hooks.visualization.type.endswith('VisualizationHook')
+
+
+def test_syncbn_has_one_switch(zoo_path, cfg):
+    """Models say BN, which a CPU can train; the runner of several GPUs makes it SyncBN."""
+    assert 'SyncBN' not in set(types_in(cfg.model.to_dict()))
+    assert cfg.sync_bn == 'torch'
+
+
+def test_sync_bn_can_be_switched_off(zoo_path, cfg):
+    cfg.merge_from_dict({'sync_bn': None})
+    assert cfg.get('sync_bn') is None
+
+
+def test_header_says_command_hardware_and_status(zoo_path, cfg):
+    header = ''.join(
+        line for line in zoo_path.read_text().splitlines(keepends=True) if line.startswith('#'))
+    assert f'mim train mmacmix {zoo_path.name} ' in header
+    assert f'8 GPUs x {cfg.train_dataloader.batch_size} images' in header
+    assert 'not trained' in header
+
+
+def test_recipe(zoo_path, cfg):
+    family = zoo_path.stem.split('-acmix')[0]
+    optimiser, lr, decay, images, length = RECIPES[family]
+    found = cfg.optim_wrapper.optimizer
+    assert (found.type, found.lr, found.weight_decay) == (optimiser, lr, decay)
+    assert cfg.train_dataloader.batch_size == images
+    assert cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters')) == length
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=8 * images)
+
+
+def test_schedule_ends_with_the_training(zoo_path, cfg):
+    last = cfg.param_scheduler[-1]
+    assert last.end == cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters'))
+    assert last.by_epoch == (cfg.train_cfg.type == 'EpochBasedTrainLoop')
+    # a floor above the rate of the optimiser would let the rate rise
+    assert last.get('eta_min', 0.) < cfg.optim_wrapper.optimizer.lr
+
+
+def test_nothing_is_frozen(zoo_path, cfg):
+    backbone = cfg.model.backbone
+    assert backbone.get('frozen_stages', -1) == -1
+    assert backbone.get('norm_eval', False) is False
+
+
+def test_preprocessing(zoo_path, cfg):
+    pre = cfg.model.data_preprocessor
+    assert pre.mean == [123.675, 116.28, 103.53]
+    assert pre.std == [58.395, 57.12, 57.375]
+    assert pre.bgr_to_rgb is True
+    if cfg.default_scope == 'mmdet':
+        assert pre.pad_size_divisor == 32
+    else:
+        assert tuple(pre.size) == tuple(cfg.crop_size) == (512, 512)
+        assert cfg.model.test_cfg.mode == 'whole'
+
+
+def test_annotations_of_the_evaluation_are_those_of_the_data(zoo_path, cfg):
+    if cfg.default_scope == 'mmseg':
+        pytest.skip('segmentation reads its truth from the data set alone')
+    for split in ('val', 'test'):
+        data = cfg[f'{split}_dataloader'].dataset
+        assert cfg[f'{split}_evaluator'].ann_file == data.data_root + data.ann_file
+
+
+def test_size_variants_are_short(configs_dir):
+    """A larger ResNet-ACmix is its smaller sibling and one line."""
+    paths = list(configs_dir.glob('*/*resnet-acmix-50*.py'))
+    assert paths
+    for path in paths:
+        small = Config.fromfile(str(path).replace('-50_', '-26_'))
+        small.model.backbone.depth = 50
+        assert Config.fromfile(path).to_dict() == small.to_dict(), path.name
+        assert len(path.read_text().splitlines()) <= 8

@@ -1,0 +1,157 @@
+"""Every config builds in its host, trains a step and predicts: full width, small inputs."""
+import copy
+
+import pytest
+import torch
+import yaml
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.model import convert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+
+SHAPES = [[3, 64, 96], [3, 64, 80]]
+CROP = (64, 64)
+
+
+def head_of(cfg):
+    """The part of the model that knows the number of classes."""
+    model = cfg.model
+    if 'roi_head' in model:
+        return model.roi_head.bbox_head
+    return model.bbox_head if 'bbox_head' in model else model.decode_head
+
+
+@pytest.fixture(scope='module')
+def small_cfg(config_path):
+    cfg = Config.fromfile(config_path)
+    init_default_scope(cfg.default_scope)
+    if cfg.default_scope == 'mmseg':
+        cfg.model.data_preprocessor.size = CROP
+    else:
+        # an untrained detector is sure of nothing: without this it would predict no box
+        test_cfg = cfg.model.test_cfg
+        test_cfg.get('rcnn', test_cfg).score_thr = 0.
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def model(small_cfg):
+    torch.manual_seed(0)
+    model = MODELS.build(small_cfg.model)
+    model.init_weights()
+    return model
+
+
+def seg_sample(shape, classes, ori_shape=None):
+    sample = SegDataSample(metainfo=dict(
+        img_shape=shape, pad_shape=shape, ori_shape=ori_shape or shape, padding_size=[0] * 4))
+    sample.gt_sem_seg = PixelData(data=torch.randint(classes, (1, *shape)))
+    return sample
+
+
+def random_batch(cfg):
+    classes = head_of(cfg).num_classes
+    if cfg.default_scope == 'mmdet':
+        return demo_mm_inputs(
+            2, SHAPES, num_items=[3, 2], num_classes=classes, with_mask='roi_head' in cfg.model)
+    return dict(
+        inputs=[torch.randint(256, (3, *CROP), dtype=torch.uint8) for _ in range(2)],
+        data_samples=[seg_sample(CROP, classes) for _ in range(2)])
+
+
+def test_rates_are_not_decayed(small_cfg, model):
+    wrapper = build_optim_wrapper(model, copy.deepcopy(small_cfg.optim_wrapper))
+    decay = {id(p): g['weight_decay'] for g in wrapper.param_groups for p in g['params']}
+    base = small_cfg.optim_wrapper.optimizer.weight_decay
+    assert base > 0
+    rates = 0
+    for name, param in model.named_parameters():
+        leaf = name.rsplit('.', 1)[-1]
+        if leaf in ('rate1', 'rate2'):
+            rates += 1
+            assert decay[id(param)] == 0, name
+        elif leaf == 'relative_position_bias_table' or 'norm' in name:
+            assert decay[id(param)] == 0, name
+        elif param.requires_grad:
+            assert decay[id(param)] == base, name
+    assert rates >= 8
+
+
+def test_documented_parameters_are_counted(config_path, model):
+    if config_path.parent.name == 'demo':
+        pytest.skip('the demo has no table')
+    count = round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
+    meta = yaml.safe_load((config_path.parent / 'metafile.yml').read_text())
+    entry, = [m for m in meta['Models'] if m['Name'] == config_path.stem]
+    assert entry['Metadata']['Parameters (M)'] == count
+    readme = (config_path.parent / 'README.md').read_text()
+    row, = [line for line in readme.splitlines() if f'({config_path.name})' in line]
+    assert f'| {count} |' in row
+
+
+def test_trains_a_step(small_cfg, model):
+    model.train()
+    model.zero_grad()
+    data = model.data_preprocessor(random_batch(small_cfg), training=True)
+    loss, log = model.parse_losses(model(**data, mode='loss'))
+    assert torch.isfinite(loss), log
+    loss.backward()
+    trainable = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, grad in trainable.items() if grad is None] == []
+    assert [name for name, grad in trainable.items() if not grad.isfinite().all()] == []
+
+
+def test_predicts(small_cfg, model):
+    model.eval()
+    classes = head_of(small_cfg).num_classes
+    if small_cfg.default_scope == 'mmseg':
+        size, ori_shape = (61, 83), (90, 120)
+        batch = dict(
+            inputs=[torch.randint(256, (3, *size), dtype=torch.uint8)],
+            data_samples=[seg_sample(size, classes, ori_shape)])
+        sample, = model.test_step(batch)
+        labels = sample.pred_sem_seg.data
+        assert labels.shape == (1, *ori_shape)
+        assert 0 <= labels.min() <= labels.max() < classes
+        return
+    for sample in model.test_step(random_batch(small_cfg)):
+        found = sample.pred_instances
+        assert len(found) > 0
+        assert found.bboxes.isfinite().all()
+        assert 0 <= found.labels.min() <= found.labels.max() < classes
+        if 'roi_head' in small_cfg.model:
+            assert found.masks.shape == (len(found), *sample.ori_shape)
+
+
+def test_merges_augmented_views(small_cfg, model):
+    if 'tta_model' not in small_cfg:
+        pytest.skip('mmdet does not merge the masks of augmented images')
+    batch = random_batch(small_cfg)
+    views = dict(inputs=[], data_samples=[])
+    for direction in (None, 'horizontal'):
+        image, sample = batch['inputs'][0], copy.deepcopy(batch['data_samples'][0])
+        sample.set_metainfo(dict(
+            flip=direction is not None, flip_direction=direction, img_path='image.jpg'))
+        views['inputs'].append([image.flip(-1) if direction else image])
+        views['data_samples'].append([sample])
+    model.eval()
+    merged, = MODELS.build(dict(**small_cfg.tta_model, module=model)).test_step(views)
+    if small_cfg.default_scope == 'mmseg':
+        assert merged.pred_sem_seg.data.shape[-2:] == CROP
+    else:
+        assert 0 < len(merged.pred_instances) <= small_cfg.tta_model.tta_cfg.max_per_img
+
+
+def test_sync_bn_reaches_every_norm(small_cfg, model):
+    """What the runner does to the model when it is distributed."""
+    if small_cfg.get('sync_bn') is None:
+        pytest.skip('this config keeps BN')
+    before = list(model.state_dict())
+    converted = convert_sync_batchnorm(copy.deepcopy(model), small_cfg.sync_bn)
+    norms = [m for m in converted.modules() if isinstance(m, _BatchNorm)]
+    assert all(isinstance(m, SyncBatchNorm) for m in norms)
+    assert list(converted.state_dict()) == before

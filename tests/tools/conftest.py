@@ -1,0 +1,150 @@
+"""The wheel of these sources, installed beside the environment, and data of a few small images."""
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a wheel is made of.
+SOURCES = ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'model-index.yml', 'requirements',
+           'mmacmix', 'configs', 'tools')
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    """A folder for PYTHONPATH into which a wheel of the current sources is installed.
+
+    It comes before the environment's own mmacmix, which may be older, on sys.path.
+    """
+    base = tmp_path_factory.mktemp('wheel')
+    source = base / 'source'
+    source.mkdir()
+    skip = shutil.ignore_patterns('__pycache__', '.mim')
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=skip)
+        else:
+            shutil.copy(ROOT / name, source / name)
+    pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
+    run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', base, source])
+    wheel, = base.glob('*.whl')
+    run([*pip, 'install', '--no-deps', '--target', base / 'site', wheel])
+    return base / 'site'
+
+
+def run(command):
+    """Run a command that must succeed; show what it printed if it does not."""
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(scope='session')
+def mim(site):
+    """mim(*args, cwd=...): run mim on the installed wheel; returns `code` and `output`."""
+    env = dict(os.environ, PYTHONPATH=str(site), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+
+    def call(*args, cwd):
+        command = [sys.executable, '-m', 'mim', *(str(arg) for arg in args)]
+        result = subprocess.run(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True)
+        return SimpleNamespace(code=result.returncode, output=result.stdout)
+
+    return call
+
+
+@pytest.fixture(scope='session')
+def coco(tmp_path_factory):
+    """Two training and two validation images of 64x64 with boxes and masks, in COCO's layout."""
+    root = tmp_path_factory.mktemp('coco')
+    (root / 'annotations').mkdir()
+    rng = np.random.default_rng(0)
+    for split in ('train2017', 'val2017'):
+        (root / split).mkdir()
+        images, annotations = [], []
+        for index in range(2):
+            name = f'{index}.jpg'
+            image = rng.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+            for category, (x, y, size) in enumerate(((6, 8, 24), (34, 30, 20)), start=1):
+                image[y:y + size, x:x + size] = 80 * category
+                corners = [x, y, x + size, y, x + size, y + size, x, y + size]
+                annotations.append(dict(
+                    id=len(annotations) + 1, image_id=index, category_id=category, iscrowd=0,
+                    bbox=[x, y, size, size], area=size * size, segmentation=[corners]))
+            cv2.imwrite(str(root / split / name), image)
+            images.append(dict(id=index, file_name=name, width=64, height=64))
+        categories = [dict(id=1, name='dark'), dict(id=2, name='light')]
+        content = dict(images=images, annotations=annotations, categories=categories)
+        path = root / 'annotations' / f'instances_{split}.json'
+        path.write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture(scope='session')
+def ade(tmp_path_factory):
+    """Two training and two validation images of 64x64 with labels 0, 1, 2, in ADE20K's layout."""
+    root = tmp_path_factory.mktemp('ade')
+    rng = np.random.default_rng(0)
+    for split in ('training', 'validation'):
+        (root / 'images' / split).mkdir(parents=True)
+        (root / 'annotations' / split).mkdir(parents=True)
+        for index in range(2):
+            labels = np.zeros((64, 64), np.uint8)
+            labels[8:40, 4:60] = 1
+            labels[44:60, 4:60] = 2
+            noise = rng.integers(0, 40, (64, 64, 3), dtype=np.uint8)
+            image = labels[..., None] * 100 + noise
+            cv2.imwrite(str(root / 'images' / split / f'{index}.jpg'), image)
+            cv2.imwrite(str(root / 'annotations' / split / f'{index}.png'), labels)
+    return root
+
+
+def load_tool(name, monkeypatch):
+    """Return the module of tools/<name>.py, which is no part of a package."""
+    path = ROOT / 'tools' / f'{name}.py'
+    monkeypatch.syspath_prepend(str(path.parent))
+    spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture()
+def train_tool(monkeypatch):
+    return load_tool('train', monkeypatch)
+
+
+@pytest.fixture()
+def test_tool(monkeypatch):
+    return load_tool('test', monkeypatch)
+
+
+@pytest.fixture()
+def make_env(monkeypatch):
+    return load_tool('setup/make_env', monkeypatch)
+
+
+@pytest.fixture()
+def det_config(coco):
+    """Arguments for a packaged config of mmdet whose data are the small ones."""
+    options = [f'{split}_dataloader.dataset.data_root={coco}' for split in ('train', 'val', 'test')]
+    options += [f'{split}_evaluator.ann_file={coco}/annotations/instances_val2017.json'
+                for split in ('val', 'test')]
+    path = ROOT / 'configs/retinanet/retinanet_resnet-acmix-26_fpn_1x_coco.py'
+    return SimpleNamespace(path=str(path), options=options)
+
+
+@pytest.fixture()
+def seg_config(ade):
+    """Arguments for a packaged config of mmseg whose data are the small ones."""
+    options = [f'{split}_dataloader.dataset.data_root={ade}' for split in ('train', 'val', 'test')]
+    path = ROOT / 'configs/sem_fpn/fpn_resnet-acmix-26_8xb4-40k_ade20k-512x512.py'
+    return SimpleNamespace(path=str(path), options=options)
