@@ -1,0 +1,330 @@
+"""What holds for every backbone; what is special to one stands in its own file."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmacmix.backbones import ResNetACmix, SwinACmix
+from mmacmix.registry import MODELS
+from mmengine.model import BaseModule
+
+SMALL = {
+    'resnet': dict(type='ResNetACmix', depth=26, base_channels=8, stem_channels=8),
+    'swin': dict(
+        type='SwinACmix',
+        arch=dict(embed_dims=8, depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4)),
+        drop_path_rate=0.0,
+    ),
+}
+CHANNELS = {'resnet': (32, 64, 128, 256), 'swin': (8, 16, 32, 64)}
+
+
+@pytest.fixture(params=SMALL)
+def family(request):
+    return request.param
+
+
+def build(family, **kwargs):
+    return MODELS.build({**SMALL[family], **kwargs})
+
+
+@pytest.mark.parametrize('size', [(64, 96), (1, 1), (33, 65), (100, 67), (31, 200)])
+def test_any_size_rounds_up(family, size):
+    outs = build(family).eval()(torch.randn(1, 3, *size))
+    assert isinstance(outs, tuple) and len(outs) == 4
+    for i, (out, channels) in enumerate(zip(outs, CHANNELS[family])):
+        stride = 4 * 2**i
+        assert out.shape == (1, channels, *(-(-n // stride) for n in size))
+        assert out.isfinite().all()
+
+
+@pytest.mark.parametrize('out_indices', [(0,), (1, 2, 3), (0, 2)])
+def test_out_indices(family, out_indices):
+    outs = build(family, out_indices=out_indices)(torch.randn(1, 3, 64, 64))
+    assert [out.size(1) for out in outs] == [CHANNELS[family][i] for i in out_indices]
+
+
+@pytest.mark.parametrize('out_indices', [(4,), (-1,), (1, 1), (2, 1), (), ('0',)])
+def test_out_indices_out_of_range(family, out_indices):
+    with pytest.raises(ValueError, match=r'out_indices must be ascending stages in \[0, num_stages=4\), got'):
+        build(family, out_indices=out_indices)
+
+
+@pytest.mark.parametrize('frozen_stages', [5, -2, 1.5])
+def test_frozen_stages_out_of_range(family, frozen_stages):
+    with pytest.raises(ValueError, match=r'frozen_stages must be in \[-1, num_stages=4\], got frozen_stages='):
+        build(family, frozen_stages=frozen_stages)
+
+
+def test_every_parameter_gets_a_gradient(family):
+    model = build(family)
+    model.init_weights()
+    outs = model.train()(torch.randn(2, 3, 72, 100))
+    sum((out * torch.randn_like(out)).sum() for out in outs).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    assert [n for n, p in model.named_parameters() if not p.grad.isfinite().all()] == []
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 4])
+def test_frozen_stages(family, frozen_stages):
+    model = build(family, frozen_stages=frozen_stages).train()
+    names = {
+        'resnet': [('conv1.', 'bn1.'), ('layer1.',), ('layer2.',), ('layer3.',), ('layer4.',)],
+        'swin': [('patch_embed.',), *((f'stages.{i}.', f'norm{i}.') for i in range(4))],
+    }[family]
+    frozen = tuple(prefix for part in names[: frozen_stages + 1] for prefix in part)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != name.startswith(frozen), name
+    for name, module in model.named_modules():
+        if not list(module.children()) and list(module.parameters()):
+            assert module.training != f'{name}.'.startswith(frozen), name
+
+
+@pytest.mark.parametrize('norm_eval', [False, True])
+def test_norm_eval(norm_eval):
+    model = build('resnet', norm_eval=norm_eval).train()
+    assert model.bn1.training != norm_eval and model.conv1.training
+    before = model.layer1[0].bn2.running_mean.clone()
+    model(torch.randn(2, 3, 32, 32))
+    assert torch.equal(before, model.layer1[0].bn2.running_mean) == norm_eval
+
+
+def test_checkpointing_gives_the_same_gradients(family):
+    plain = build(family).double().train()
+    saving = build(family, with_cp=True).double().train()
+    saving.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 40, 56, dtype=torch.float64)
+    results = []
+    for model in (plain, saving):
+        copied = x.clone().requires_grad_()
+        sum(out.square().sum() for out in model(copied)).backward()
+        results.append([copied.grad, *(p.grad for p in model.parameters())])
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b)
+
+
+def test_checkpointing_keeps_less(family):
+    kept = {}
+    for with_cp in (False, True):
+        model = build(family, with_cp=with_cp).train()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        ):
+            model(torch.randn(2, 3, 64, 64))
+        kept[with_cp] = sum(sizes)
+    assert kept[True] < 0.6 * kept[False]
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast(family, dtype, relative_error):
+    model = build(family).eval()
+    model.init_weights()
+    x = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        expected = model(x)
+        with torch.autocast('cpu', dtype):
+            outs = model(x)
+    for out, e in zip(outs, expected):
+        assert out.isfinite().all() and relative_error(out, e) < 0.1
+
+
+def test_channels_last(family):
+    model = build(family).double().eval()
+    x = torch.randn(2, 3, 40, 56, dtype=torch.float64)
+    expected = model(x)
+    outs = model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    for a, b in zip(outs, expected):
+        torch.testing.assert_close(a, b)
+
+
+def test_shift_kernels_survive_init_weights(family):
+    class Detector(BaseModule):
+        def __init__(self):
+            super().__init__([dict(type='Kaiming', layer='Conv2d'), dict(type='Normal', layer='Linear', std=1)])
+            self.backbone = build(family)
+
+    model = Detector()
+    model.init_weights()
+    kernels = {n: p for n, p in model.named_parameters() if n.endswith('dep_conv.weight')}
+    assert len(kernels) == {'resnet': 8, 'swin': 7}[family]
+    for name, kernel in kernels.items():
+        assert torch.equal(kernel.flatten(2), torch.eye(9).expand_as(kernel.flatten(2))), name
+    rates = [p for n, p in model.named_parameters() if n.endswith(('rate1', 'rate2'))]
+    assert len(rates) == 2 * len(kernels) and all(r.item() == 0.5 for r in rates)
+
+
+def test_state_dict_holds_nothing_made_by_the_constructor(family):
+    model = build(family)
+    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
+    extra = set(model.state_dict()) - {n for n, _ in model.named_parameters()}
+    assert all(name.endswith(buffers) for name in extra)
+    model(torch.randn(1, 3, 64, 64))
+    assert set(model.state_dict()) == set(build(family).state_dict())
+
+
+def test_deep_copy(family):
+    model = build(family).eval()
+    x = torch.randn(1, 3, 32, 32)
+    for a, b in zip(model(x), copy.deepcopy(model)(x)):
+        assert torch.equal(a, b)
+
+
+# Pretrained weights.
+
+
+def save(tmp_path, state):
+    path = tmp_path / 'weights.pth'
+    torch.save(state, path)
+    return str(path)
+
+
+def test_pretrained(family, tmp_path):
+    source = build(family)
+    source.init_weights()
+    path = save(tmp_path, source.state_dict())
+    model = build(family, init_cfg=dict(type='Pretrained', checkpoint=path))
+    model.init_weights()
+    for (name, a), b in zip(model.state_dict().items(), source.state_dict().values()):
+        assert torch.equal(a, b), name
+
+
+def test_pretrained_with_prefix(family, tmp_path):
+    source = build(family)
+    state = {f'backbone.{k}': v for k, v in source.state_dict().items()}
+    path = save(tmp_path, dict(state_dict={**state, 'head.fc.weight': torch.zeros(3, 3)}))
+    model = build(family, init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.'))
+    model.init_weights()
+    assert torch.equal(next(model.parameters()), next(source.parameters()))
+    without = build(family, init_cfg=dict(type='Pretrained', checkpoint=path))
+    with pytest.raises(ValueError, match="Then add prefix='backbone.'"):
+        without.init_weights()
+    wrong = build(family, init_cfg=dict(type='Pretrained', checkpoint=path, prefix='neck.'))
+    with pytest.raises(ValueError, match="no parameter in .* has a name that begins with prefix='neck.'"):
+        wrong.init_weights()
+
+
+def test_pretrained_of_another_backbone_is_refused(family, tmp_path):
+    other = build('swin' if family == 'resnet' else 'resnet')
+    path = save(tmp_path, other.state_dict())
+    model = build(family, init_cfg=dict(type='Pretrained', checkpoint=path))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r'weights.pth does not fit .*: \d+ missing: .*; \d+ left over: '):
+        model.init_weights()
+    first = next(iter(before))
+    assert model.state_dict()[first].shape == before[first].shape
+
+
+def test_pretrained_of_another_width_is_refused(tmp_path):
+    path = save(tmp_path, build('resnet', base_channels=16).state_dict())
+    model = build('resnet', init_cfg=dict(type='Pretrained', checkpoint=path))
+    with pytest.raises(ValueError, match=r'of another shape: layer1.0.conv1.weight 16x8x1x1, here 8x8x1x1'):
+        model.init_weights()
+
+
+def test_pretrained_for_other_outputs_is_accepted(tmp_path):
+    path = save(tmp_path, build('swin', out_indices=(3,)).state_dict())
+    model = build('swin', out_indices=(0, 1), init_cfg=dict(type='Pretrained', checkpoint=path))
+    model.init_weights()
+    assert torch.equal(model.norm0.weight, torch.ones(8))
+
+
+def test_missing_file_is_an_error(family):
+    model = build(family, init_cfg=dict(type='Pretrained', checkpoint='no/such.pth'))
+    with pytest.raises(FileNotFoundError, match='no/such.pth can not be found'):
+        model.init_weights()
+
+
+# Each family.
+
+
+def test_resnet_strides_and_dilations():
+    model = build('resnet', strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)).eval()
+    assert [tuple(x.shape[2:]) for x in model(torch.randn(1, 3, 65, 96))] == [(17, 24)] + 3 * [(9, 12)]
+    assert model.layer4[0].conv2.dilation == 4 and model.layer3[0].conv2.stride == 1
+
+
+def test_resnet_group_norm_and_fewer_stages():
+    model = build(
+        'resnet',
+        norm_cfg=dict(type='GN', num_groups=4),
+        num_stages=2,
+        strides=(1, 2),
+        dilations=(1, 1),
+        out_indices=(0, 1),
+    )
+    assert 'gn1.weight' in model.state_dict() and not hasattr(model, 'layer3')
+    assert len(model(torch.randn(1, 3, 32, 32))) == 2
+
+
+@pytest.mark.parametrize('depth, blocks', [(26, (1, 2, 4, 1)), (38, (2, 3, 5, 2)), (50, (3, 4, 6, 3))])
+def test_resnet_depths(depth, blocks):
+    model = ResNetACmix(depth, base_channels=4, stem_channels=4)
+    assert tuple(len(getattr(model, f'layer{i}')) for i in range(1, 5)) == blocks
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(depth=101), r'depth must be one of \[26, 38, 50\], got depth=101'),
+        (dict(num_stages=5), 'num_stages must be 1, 2, 3 or 4, got num_stages=5'),
+        (dict(strides=(1, 2)), r'strides must have num_stages=4 entries, got strides=\(1, 2\)'),
+        (dict(dilations=(1,)), r'dilations must have num_stages=4 entries, got dilations=\(1,\)'),
+        (dict(num_heads=3), 'out_channels must be divisible by num_heads, got out_channels=8 and num_heads=3'),
+        (dict(attn_kernel_size=8), 'attn_kernel_size must be odd, got attn_kernel_size=8'),
+    ],
+)
+def test_resnet_wrong_arguments(change, message):
+    with pytest.raises(ValueError, match=message):
+        ResNetACmix(**{**dict(depth=26, base_channels=8), **change})
+
+
+def test_swin_normalises_each_output():
+    model = build('swin').eval()
+    for out in model(torch.randn(1, 3, 64, 64)):
+        mean, deviation = out.mean(1), out.std(1, unbiased=False)
+        torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-5, rtol=0)
+        torch.testing.assert_close(deviation, torch.ones_like(deviation), atol=0.05, rtol=0)
+
+
+def test_swin_patch_norm_and_drop_path():
+    model = build('swin', patch_norm=False, drop_path_rate=0.3)
+    assert model.patch_embed.norm is None
+    rates = [b.drop_path.drop_prob for s in model.stages for b in s.blocks]
+    assert rates == pytest.approx([0.05 * i for i in range(7)])
+    shifts = [b.attn.shift_size for s in model.stages for b in s.blocks]
+    assert shifts == [0, 3, 0, 3, 0, 3, 0]
+
+
+def test_swin_window_size():
+    model = build('swin', window_size=5)
+    assert model.stages[0].blocks[0].attn.relative_position_bias_table.shape == (81, 1)
+    assert model(torch.randn(1, 3, 50, 70))[0].shape == (1, 8, 13, 18)
+
+
+@pytest.mark.parametrize(
+    'arch, message',
+    [
+        ('huge', r"arch must be one of \['small', 'tiny'\] or a dict, got arch='huge'"),
+        (dict(embed_dims=8), r"arch must have just the keys \['depths', 'embed_dims', 'num_heads'\], got"),
+        (dict(embed_dims=8, depths=(1, 1), num_heads=(1,)), 'must be equally long, got arch='),
+        (dict(embed_dims=8, depths=4 * (1,), num_heads=4 * (3,)), 'divisible by num_heads, got dim=8 and num_heads=3'),
+    ],
+)
+def test_swin_wrong_arch(arch, message):
+    with pytest.raises(ValueError, match=message):
+        SwinACmix(arch)
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_hosts_find_the_class_without_custom_imports(scope):
+    code = (
+        f'from {scope}.registry import MODELS\n'
+        f'from mmengine.registry import init_default_scope\n'
+        f"init_default_scope('{scope}')\n"
+        "print(type(MODELS.build(dict(type='mmacmix.SwinACmix', arch='tiny'))).__module__)"
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert run.stdout.strip().endswith('mmacmix.backbones.swin_acmix'), run.stderr

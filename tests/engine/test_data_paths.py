@@ -1,0 +1,75 @@
+import pytest
+from mmacmix.engine import check_data_paths
+from mmengine.config import Config
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    for name in ('train', 'val', 'annotations'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'annotations' / 'train.json').write_text('{}')
+    (tmp_path / 'annotations' / 'val.json').write_text('{}')
+
+    def loader(name):
+        return dict(
+            dataset=dict(
+                data_root=str(tmp_path),
+                ann_file=f'annotations/{name}.json',
+                data_prefix=dict(img=f'{name}/'),
+            )
+        )
+
+    return Config(
+        dict(
+            train_dataloader=loader('train'),
+            val_dataloader=loader('val'),
+            val_evaluator=dict(ann_file=str(tmp_path / 'annotations' / 'val.json')),
+        )
+    )
+
+
+def test_what_exists_passes(cfg):
+    check_data_paths(cfg, ('train', 'val', 'test'))
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            {'train_dataloader.dataset.data_root': 'no/where'},
+            'no/where does not exist: set train_dataloader.dataset.data_root in the config, or --cfg-options',
+        ),
+        ({'val_dataloader.dataset.ann_file': 'x.json'}, 'x.json does not exist: set val_dataloader.dataset.ann_file'),
+        (
+            {'train_dataloader.dataset.data_prefix.img': 'pictures'},
+            'pictures does not exist: set train_dataloader.dataset.data_prefix.img',
+        ),
+        ({'val_evaluator.ann_file': 'y.json'}, 'y.json does not exist: set val_evaluator.ann_file'),
+    ],
+)
+def test_what_is_missing_is_named(cfg, options, message):
+    cfg.merge_from_dict(options)
+    with pytest.raises(FileNotFoundError, match=message):
+        check_data_paths(cfg, ('train', 'val'))
+
+
+def test_only_the_splits_asked_for(cfg):
+    cfg.merge_from_dict({'train_dataloader.dataset.data_root': 'no/where'})
+    check_data_paths(cfg, ('val',))
+
+
+def test_wrappers(cfg):
+    inner = dict(cfg.train_dataloader.dataset, data_root='no/where')
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=inner)
+    with pytest.raises(FileNotFoundError, match='set train_dataloader.dataset.dataset.data_root'):
+        check_data_paths(cfg, ('train',))
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[cfg.val_dataloader.dataset, inner])
+    with pytest.raises(FileNotFoundError, match='set train_dataloader.dataset.datasets.1.data_root'):
+        check_data_paths(cfg, ('train',))
+
+
+def test_remote_paths_are_left_to_the_file_client(cfg):
+    cfg.merge_from_dict({'train_dataloader.dataset.data_root': 's3://bucket/coco'})
+    with pytest.raises(FileNotFoundError):  # relative parts of a local root still count
+        check_data_paths(Config(dict(train_dataloader=dict(dataset=dict(ann_file='missing.json')))), ('train',))
+    check_data_paths(cfg, ('train',))

@@ -1,0 +1,157 @@
+"""Conversion of released weights, and comparison of a checkpoint with a model."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmacmix.backbones import ResNetACmix, SwinACmix
+from mmacmix.checkpoints import convert, mismatch, unwrap
+from mmacmix.layers import ACmix
+
+TOOL = Path(__file__).parents[1] / 'tools' / 'model_converters' / 'convert_checkpoint.py'
+
+
+@pytest.fixture(params=[0, 1], ids=['resnet', 'swin'])
+def released(golden_models, request):
+    return golden_models.state_dict(golden_models.cases[request.param]['state_dict'])
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda s: {'model': s},
+        lambda s: {'state_dict': s, 'epoch': 3},
+        lambda s: {f'module.{k}': v for k, v in s.items()},
+        lambda s: {'model': {f'module.{k}': v for k, v in s.items()}, 'optimizer': {}},
+    ],
+)
+def test_wrappings(released, wrap):
+    expected, actual = convert(released, 'acmix'), convert(wrap(released), 'acmix')
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[k], actual[k]) for k in expected)
+
+
+def test_classifier_and_made_buffers_are_dropped(golden_models):
+    for case in golden_models.cases:
+        state = {key: torch.zeros(shape) for key, shape in case['state_dict'].items()}
+        converted = convert(state, 'acmix')
+        gone = ('head.', 'attn_mask', 'relative_position_index')
+        assert not [k for k in converted if k.startswith('fc.') or any(g in k for g in gone)]
+        model = ResNetACmix(26) if 'resnet' in case['name'] else SwinACmix('tiny')
+        model.load_state_dict(converted, strict=True)
+
+
+def test_unknown_keys_are_named(released):
+    layer = 'layer1.0.conv2.rate3' if 'conv1.weight' in released else 'layers.0.blocks.0.attn.rate3'
+    with pytest.raises(ValueError, match=f"keys unknown to source 'acmix': {re.escape(layer)}, surprise"):
+        convert({**released, layer: torch.ones(1), 'surprise': torch.ones(1)}, 'acmix')
+
+
+def test_dep_conv_bias_is_unknown(released):
+    """The release has none; a file that has one was made by another code."""
+    layer = next(k for k in released if k.endswith('dep_conv.weight')).replace('weight', 'bias')
+    with pytest.raises(ValueError, match=re.escape(layer)):
+        convert({**released, layer: torch.ones(1)}, 'acmix')
+
+
+def test_single_module(golden_modules):
+    state = golden_modules.state_dict(golden_modules.cases[0]['state_dict'])
+    converted = convert(state, 'acmix')
+    assert converted.keys() == ACmix(16, 16).state_dict().keys()
+    with pytest.raises(ValueError, match="unknown to source 'acmix': extra"):
+        convert({**state, 'extra': torch.ones(1)}, 'acmix')
+
+
+def test_plain_networks_are_refused():
+    resnet = {'conv1.weight': torch.ones(64, 3, 7, 7), 'layer1.0.conv1.weight': torch.ones(64, 64, 1, 1)}
+    with pytest.raises(ValueError, match="source 'acmix' must have ACmix layers .*, got conv1.weight"):
+        convert(resnet, 'acmix')
+    swin = {'layers.0.blocks.0.attn.qkv.weight': torch.ones(288, 96)}
+    with pytest.raises(ValueError, match="source 'acmix' must have ACmix layers .*, got layers.0"):
+        convert(swin, 'acmix')
+
+
+def test_unknown_source(released):
+    with pytest.raises(ValueError, match=r"source must be one of \['acmix'\], got source='timm'"):
+        convert(released, 'timm')
+
+
+def test_not_a_state_dict():
+    with pytest.raises(TypeError, match=r'map names to tensors, got lr \(float\)'):
+        unwrap({'lr': 0.1})
+    with pytest.raises(TypeError, match='map names to tensors, got list'):
+        unwrap([1, 2])
+
+
+def test_merging_takes_the_pixels_in_the_order_of_the_release(golden_models):
+    """The release concatenates (even, even), (odd, even), (even, odd), (odd, odd) pixels (row, column)."""
+    state = golden_models.state_dict(golden_models.cases[1]['state_dict'])
+    model = SwinACmix('tiny').eval()
+    model.load_state_dict(convert(state, 'acmix'), strict=False)
+    x = torch.randn(1, 6, 8, 96)
+    parts = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
+    merged = torch.cat(parts, -1)
+    weight, bias = (state[f'layers.0.downsample.norm.{n}'] for n in ('weight', 'bias'))
+    merged = torch.nn.functional.layer_norm(merged, (384,), weight, bias)
+    expected = merged @ state['layers.0.downsample.reduction.weight'].t()
+    actual, size = model.stages[0].downsample(x.flatten(1, 2), (6, 8))
+    assert size == (3, 4)
+    torch.testing.assert_close(actual.unflatten(1, size), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_mismatch():
+    own = {'a': torch.ones(2), 'b': torch.ones(3), 'n.num_batches_tracked': torch.tensor(0)}
+    assert mismatch(own, own) == ''
+    assert mismatch(own, {'a': torch.ones(2), 'b': torch.ones(3)}) == ''
+    text = mismatch(own, {'a': torch.ones(4), 'c': torch.ones(1)})
+    assert text == '1 missing: b; 1 left over: c; 1 of another shape: a 4, here 2'
+    assert mismatch(own, {'a': torch.ones(2)}, 'b') == ''
+
+
+# The tool.
+
+
+def run(*args):
+    return subprocess.run([sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True)
+
+
+def test_tool(released, tmp_path):
+    source, target = tmp_path / 'released.pth', tmp_path / 'out' / 'backbone.pth'
+    torch.save({'model': released}, source)
+    result = run(source, target, '--source', 'acmix')
+    assert result.returncode == 0, result.stderr
+    config = dict(type='Pretrained', checkpoint=str(target))
+    resnet = 'conv1.weight' in released
+    model = ResNetACmix(26, init_cfg=config) if resnet else SwinACmix('tiny', init_cfg=config)
+    model.init_weights()
+    expected = convert(released, 'acmix')
+    assert f'{len(expected)} parameters' in result.stdout
+    for name, value in expected.items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_tool_reports_what_is_wrong(tmp_path):
+    missing = run(tmp_path / 'no.pth', tmp_path / 'out.pth', '--source', 'acmix')
+    assert missing.returncode == 2 and 'SRC does not exist: ' in missing.stderr
+    bad = tmp_path / 'bad.pth'
+    bad.write_bytes(b'not a checkpoint')
+    result = run(bad, tmp_path / 'out.pth', '--source', 'acmix')
+    assert result.returncode == 1 and f'cannot read {bad}' in result.stderr
+    torch.save({'weird': torch.ones(1), 'conv1.weight': torch.ones(1)}, bad)
+    result = run(bad, tmp_path / 'out.pth', '--source', 'acmix')
+    assert result.returncode == 1 and "keys unknown to source 'acmix': weird" in result.stderr
+    assert not (tmp_path / 'out.pth').exists()
+
+
+def test_tool_never_runs_code_from_a_file(tmp_path):
+    class Crafted:
+        def __reduce__(self):
+            return (open, (str(tmp_path / 'executed'), 'w'))
+
+    torch.save({'model': Crafted()}, tmp_path / 'crafted.pth')
+    result = run(tmp_path / 'crafted.pth', tmp_path / 'out.pth', '--source', 'acmix')
+    assert result.returncode == 1 and 'cannot read' in result.stderr
+    assert not (tmp_path / 'executed').exists()

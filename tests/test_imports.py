@@ -1,0 +1,75 @@
+"""Imports go one way: ops -> layers -> backbones; the lower parts work without the OpenMMLab packages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import mmacmix
+import pytest
+
+PACKAGE = Path(mmacmix.__file__).parent
+MM = {'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'mim'}
+ALLOWED = {  # part -> parts of our own, foreign packages it must not import
+    'ops': ({'ops'}, MM),
+    'layers': ({'ops', 'layers'}, MM),
+    'backbones': ({'layers', 'backbones', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
+    'engine': ({'engine', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
+    'registry': ({'safe_globals'}, MM - {'mmengine'}),
+    'checkpoints': (set(), MM - {'mmengine'}),
+    'safe_globals': (set(), MM - {'mmengine'}),
+    '__init__': (set(), MM | {'torch'}),
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: relative import'
+            yield node.module
+
+
+def modules():
+    return [p for p in sorted(PACKAGE.rglob('*.py')) if '.mim' not in p.parts]
+
+
+def test_every_part_has_a_rule():
+    parts = {p.relative_to(PACKAGE).parts[0].replace('.py', '') for p in modules()}
+    assert parts == set(ALLOWED)
+
+
+@pytest.mark.parametrize('path', modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_direction(path):
+    own, foreign = ALLOWED[path.relative_to(PACKAGE).parts[0].replace('.py', '')]
+    for name in imports(path):
+        parts = name.split('.')
+        if parts[0] == 'mmacmix':
+            assert len(parts) == 1 or parts[1] in own, f'{path} imports {name}'
+        assert parts[0] not in foreign, f'{path} imports {name}'
+        if parts[0] == 'triton':
+            assert path.name.startswith('triton'), f'{path} imports {name}'
+
+
+def test_lower_parts_work_alone():
+    code = (
+        'import sys\n'
+        f'blocked = {sorted(MM | {"triton"})}\n'
+        'class Block:\n'
+        '    def find_spec(self, name, path=None, target=None):\n'
+        '        if name.split(".")[0] in blocked:\n'
+        '            raise ImportError(f"blocked: {name}")\n'
+        'sys.meta_path.insert(0, Block())\n'
+        'import torch, mmacmix.ops, mmacmix.layers\n'
+        'mmacmix.layers.ACmix(8, 8)(torch.randn(1, 8, 5, 5)).sum().backward()\n'
+        'print("fine")'
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert run.stdout.strip() == 'fine', run.stderr
+
+
+def test_package_alone_is_light():
+    code = 'import sys, mmacmix; print(sorted({"torch", "mmengine", "mmcv"} & set(sys.modules)), mmacmix.__version__)'
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert run.stdout.strip() == f'[] {mmacmix.__version__}', run.stderr

@@ -1,0 +1,58 @@
+"""Converts weights of another project into a backbone checkpoint for init_cfg=dict(type='Pretrained', ...).
+
+python tools/model_converters/convert_checkpoint.py SRC DST --source acmix
+"""
+
+import argparse
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+
+import mmacmix
+from mmacmix.checkpoints import convert
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('src', metavar='SRC', type=Path, help='checkpoint of the other project')
+    parser.add_argument('dst', metavar='DST', type=Path, help='file to write')
+    parser.add_argument(
+        '--source',
+        required=True,
+        help="which project: 'acmix', the released code of the paper (ResNet, Swin)",
+    )
+    args = parser.parse_args()
+    if not args.src.is_file():
+        parser.error(f'SRC does not exist: {args.src}')
+    if args.dst.exists() and args.dst.samefile(args.src):
+        parser.error(f'DST must be another file than SRC, got {args.dst}')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        checkpoint = torch.load(args.src, map_location='cpu', weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        sys.exit(
+            f'cannot read {args.src} as a checkpoint of tensors: {error}\n'
+            "If the file is sound and holds other objects too, save its 'model' entry alone and convert that."
+        )
+    try:
+        state = convert(checkpoint, args.source)
+    except (TypeError, ValueError) as error:
+        sys.exit(f'{args.src}: {error}')
+    args.dst.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = args.dst.with_name(args.dst.name + '.tmp')
+    meta = dict(mmacmix_version=mmacmix.__version__, source=args.source)
+    torch.save(dict(state_dict=state, meta=meta), unfinished)
+    os.replace(unfinished, args.dst)
+    count = sum(value.numel() for value in state.values())
+    print(f'{args.dst}: {len(state)} parameters and buffers, {count / 1e6:.2f} M numbers')
+
+
+if __name__ == '__main__':
+    main()
