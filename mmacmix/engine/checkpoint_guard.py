@@ -1,7 +1,7 @@
 """Stops a run whose checkpoint does not fit the model; mmengine alone would load the part that does."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from mmacmix.checkpoints import mismatch, unwrap
@@ -20,7 +20,9 @@ class CheckpointGuardHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         own, state = model.state_dict(), unwrap(checkpoint)
         fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         if fine_tuning:

@@ -6,7 +6,8 @@ as (tile, tile, k, k). Tiles are worked off in chunks of a fixed size, and the b
 probabilities again from the saved log-sum-exp, so no window is kept between the passes.
 """
 
-from typing import Iterator, NamedTuple, Tuple
+from contextlib import nullcontext
+from typing import ContextManager, Iterator, NamedTuple, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +92,7 @@ def local_attention_tiled(
 class _TiledLocalAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, geo, scale):
-        with torch.autocast(q.device.type, enabled=False):
+        with _own_precision(q):
             queries = _tile_queries(q, geo)
             keys, values = _tile_keys(k, geo), _tile_keys(v, geo)
             out = torch.empty(
@@ -115,7 +116,7 @@ class _TiledLocalAttention(torch.autograd.Function):
     def backward(ctx, grad):
         q, k, v, out, *log_sums = ctx.saved_tensors
         geo, scale = ctx.geo, ctx.scale
-        with torch.autocast(q.device.type, enabled=False):
+        with _own_precision(q):
             queries, grads, outs = (_tile_queries(x, geo) for x in (q, grad, out))
             keys, values = _tile_keys(k, geo), _tile_keys(v, geo)
             shape = (*q.shape[:3], geo.rows * TILE, geo.cols * TILE)
@@ -140,6 +141,13 @@ class _TiledLocalAttention(torch.autograd.Function):
             grad_q = grad_q[..., : q.size(-2), : q.size(-1)]
             grad_k, grad_v = (_fold_keys(x, k.shape, geo.pad) for x in (grad_k, grad_v))
         return grad_q.to(q.dtype), grad_k.to(q.dtype), grad_v.to(q.dtype), None, None
+
+
+def _own_precision(x: Tensor) -> ContextManager:
+    """Keeps autocast from taking the products down to half precision."""
+    if x.device.type == 'meta':  # where there is no autocast
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -25,3 +26,12 @@ def cfg(request) -> Config:
     """A fresh copy of the config of this test case, free to be changed."""
     name = 'zoo_path' if 'zoo_path' in request.fixturenames else 'config_path'
     return Config.fromfile(request.getfixturevalue(name))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """On maps of a few pixels, threads that wait for one another cost more than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -7,7 +7,7 @@ import torch
 from mmacmix.safe_globals import history_buffer_getattr
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
@@ -91,6 +91,20 @@ def test_fine_tuning_needs_the_backbone_only(tmp_path, trained):
 def test_resuming_needs_everything(tmp_path, trained):
     with pytest.raises(ValueError, match='of another shape: head.weight 3x4, here 5x4'):
         runner(tmp_path / 'resume', load_from=trained, resume=True, classes=5).train()
+
+
+def test_test_time_augmentation_wraps_the_model(tmp_path, trained):
+    class Augmented(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            return data_samples_list
+
+    testing = runner(tmp_path, train=False)
+    testing.model = Augmented(module=testing.model)
+    testing.load_checkpoint(trained)
+    wrong = runner(tmp_path, train=False, classes=5)
+    wrong.model = Augmented(module=wrong.model)
+    with pytest.raises(ValueError, match='of another shape: head.weight 3x4, here 5x4'):
+        wrong.load_checkpoint(trained)
 
 
 def test_checkpoint_without_the_backbone(tmp_path):

@@ -1,0 +1,27 @@
+default_scope = 'mmdet'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='DetVisualizationHook'))
+# Refuses a checkpoint of another model instead of loading the part that happens to fit.
+custom_hooks = [dict(type='mmacmix.CheckpointGuardHook')]
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+# The one switch for SyncBN: models say BN, and training on several GPUs turns every BN into
+# SyncBN, because two images per GPU are too few to take statistics from. One process keeps BN.
+# Plain BN everywhere: --cfg-options sync_bn=None
+sync_bn = 'torch'
+
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+log_level = 'INFO'
+load_from = None
+resume = False

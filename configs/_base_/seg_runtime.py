@@ -1,0 +1,29 @@
+default_scope = 'mmseg'
+
+# Iterations, not epochs. Ten or forty checkpoints of a run are too many to keep them all.
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'))
+# Refuses a checkpoint of another model instead of loading the part that happens to fit.
+custom_hooks = [dict(type='mmacmix.CheckpointGuardHook')]
+
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+# The one switch for SyncBN: models say BN, and training on several GPUs turns every BN into
+# SyncBN, as mmseg's own configs have it. One process keeps BN, which CPUs can train.
+# Plain BN everywhere: --cfg-options sync_bn=None
+sync_bn = 'torch'
+
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+log_processor = dict(by_epoch=False)
+log_level = 'INFO'
+load_from = None
+resume = False
+tta_model = dict(type='SegTTAModel')

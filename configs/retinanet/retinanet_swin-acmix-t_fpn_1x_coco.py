@@ -1,0 +1,17 @@
+# RetinaNet, Swin-ACmix-T, COCO, 12 epochs.
+# mim train mmacmix retinanet_swin-acmix-t_fpn_1x_coco.py --launcher pytorch --gpus 8
+# Written for 8 GPUs x 2 images. Result: not trained.
+_base_ = [
+    '../_base_/models/retinanet.py', '../_base_/datasets/coco_detection.py',
+    '../_base_/optimizers/adamw.py', '../_base_/schedules/schedule_1x.py',
+    '../_base_/det_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        type='mmacmix.SwinACmix', arch='tiny', out_indices=(1, 2, 3), drop_path_rate=0.2),
+    neck=dict(in_channels=[192, 384, 768]))
+optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=0.05))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),
+]
