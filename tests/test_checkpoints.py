@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from mmacmix.backbones import ResNetACmix, SwinACmix
 from mmacmix.checkpoints import convert, mismatch, unwrap
 from mmacmix.layers import ACmix

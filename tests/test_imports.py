@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mmacmix
 import pytest
+
+import mmacmix
 
 PACKAGE = Path(mmacmix.__file__).parent
 MM = {'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'mim'}

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Made by git, tools and runs; no part of the sources.
-NOT_SOURCES = shutil.ignore_patterns(
-    '.git', '.venv*', '__pycache__', '.*_cache', '.hypothesis', 'build', 'dist', '*.egg-info',
-    '.mim', 'data', 'work_dirs', 'demo_output')
+SOURCES = ('.ci', '.gitignore', '.pre-commit-config.yaml', 'CHANGELOG.md', 'CONTRIBUTING.md',
+           'LICENSE', 'MANIFEST.in', 'Makefile', 'README.md', 'configs', 'docs', 'mmacmix',
+           'model-index.yml', 'pyproject.toml', 'requirements', 'setup.py', 'tests', 'tools')
 
 
 def call(*command, cwd, code=0):
@@ -34,19 +33,29 @@ def wheel_names(folder):
     return set(zipfile.ZipFile(path).namelist())
 
 
+def copy_sources(target):
+    """Copy what belongs to the project, and nothing that runs and builds have left beside it."""
+    target.mkdir()
+    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
 @pytest.fixture()
 def source(tmp_path):
     """A copy of the sources to build in."""
-    # The tests' own data are of no use to a build.
-    ignore = NOT_SOURCES
-    return Path(shutil.copytree(ROOT, tmp_path / 'source', ignore=ignore))
+    return copy_sources(tmp_path / 'source')
 
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
     """An sdist of the sources, unpacked into `sdist`, and a wheel made from it in `wheel`."""
     base = tmp_path_factory.mktemp('built')
-    source = shutil.copytree(ROOT, base / 'source', ignore=NOT_SOURCES)
+    source = copy_sources(base / 'source')
     call(sys.executable, 'setup.py', '-q', 'sdist', '-d', base, cwd=source)
     path, = base.glob('mmacmix-*.tar.gz')
     with tarfile.open(path) as archive:
@@ -143,7 +152,8 @@ def test_editable_install_links_the_sources_for_mim(source, tmp_path):
     code = ('from mim.utils import get_installed_path as path; from os.path import realpath; '
             'print(realpath(path("mmacmix")))')
     env = dict(os.environ, PYTHONPATH=str(site), PYTHONWARNINGS='ignore')
-    found = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+    found = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env,
+                           capture_output=True, text=True)
     assert found.stdout.strip() == str((source / 'mmacmix').resolve()), found.stderr
 
 

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import torch
+from mmengine.model import BaseModule
+
 from mmacmix.backbones import ResNetACmix, SwinACmix
 from mmacmix.registry import MODELS
-from mmengine.model import BaseModule
 
 SMALL = {
     'resnet': dict(type='ResNetACmix', depth=26, base_channels=8, stem_channels=8),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from mmacmix.backbones import ResNetACmix, SwinACmix
 from mmacmix.checkpoints import convert
 

@@ -4,13 +4,14 @@ import pickle
 
 import pytest
 import torch
-from mmacmix.safe_globals import history_buffer_getattr
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
+
+from mmacmix.safe_globals import history_buffer_getattr
 
 
 @MODELS.register_module()
@@ -78,7 +79,8 @@ def test_own_checkpoints_load_and_resume(tmp_path, trained):
 
 
 def test_testing_needs_everything(tmp_path, trained):
-    with pytest.raises(ValueError, match=r'epoch_2.pth does not fit GuardedModel of this config: 2 of another shape: head'):
+    message = r'epoch_2.pth does not fit GuardedModel of this config: 2 of another shape: head'
+    with pytest.raises(ValueError, match=message):
         runner(tmp_path, train=False, load_from=trained, classes=5).test()
 
 

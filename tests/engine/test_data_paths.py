@@ -1,6 +1,7 @@
 import pytest
-from mmacmix.engine import check_data_paths
 from mmengine.config import Config
+
+from mmacmix.engine import check_data_paths
 
 
 @pytest.fixture

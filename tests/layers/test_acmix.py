@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from mmacmix.layers import ACmix
-from mmacmix.ops import local_attention
 from mmengine.model import BaseModule
 from torch import nn
+
+from mmacmix.layers import ACmix
+from mmacmix.ops import local_attention
 
 
 @pytest.mark.parametrize('index', range(4))

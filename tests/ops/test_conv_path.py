@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
 

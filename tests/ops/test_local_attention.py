@@ -3,11 +3,12 @@
 import math
 import sys
 
-import mmacmix.ops  # noqa: F401
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import mmacmix.ops  # noqa: F401
 from mmacmix.ops import local_attention
 
 tiled = sys.modules['mmacmix.ops.tiled']

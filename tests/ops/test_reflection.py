@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from mmacmix.ops.reflection import fold_reflection, pad_reflection, reflection_index
 
 

@@ -137,6 +137,16 @@ def test_failed_installation_of_the_package_is_tried_again(checkout, make_env, s
     assert made(checkout, make_env)[0] == 'mmacmix: a wheel of the current sources'
 
 
+def test_going_back_after_a_failed_installation_of_the_package_installs_too(checkout, make_env):
+    made(checkout, make_env)
+    (checkout.path / 'mmacmix' / '__init__.py').write_text('two\n')
+    checkout.broken['installing it'] = make_env.InstallError
+    with pytest.raises(make_env.InstallError):
+        made(checkout, make_env)
+    (checkout.path / 'mmacmix' / '__init__.py').write_text('one\n')
+    assert made(checkout, make_env)[0] == 'mmacmix: a wheel of the current sources'
+
+
 def test_an_environment_without_its_python_is_made_again(checkout, make_env):
     made(checkout, make_env)
     (checkout.venv / 'bin' / 'python').unlink()

@@ -1,0 +1,26 @@
+# make demo   train, test and picture a detector and a segmenter with ACmix backbones
+# make test   the test suite
+# make lint   ruff
+# make env    only make .venv, which the others do first when it is missing or out of date
+# With another Python than the python3.11 on PATH: make PYTHON=/path/to/python3.11 demo
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: help env demo test lint
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+env:
+	$(if $(PYTHON),,$(error Python 3.11 must be on PATH (python3.11 or python3), got none))
+	@$(PYTHON) tools/setup/make_env.py
+
+demo: env
+	@$(BIN)/python tools/demo/run_demo.py
+
+test: env
+	@$(BIN)/pytest --import-mode=importlib tests
+
+lint: env
+	@$(BIN)/ruff check .

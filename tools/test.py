@@ -1,0 +1,172 @@
+"""Test a detector or a segmenter: `python tools/test.py CONFIG CHECKPOINT [options]`.
+
+The same script serves configs of mmdet and of mmseg, and `mim test mmacmix CONFIG --checkpoint
+CHECKPOINT`. What the hosts do differently (--out, --tta) follows the config's default_scope.
+"""
+import argparse
+import os
+import os.path as osp
+import sys
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import METRICS, RUNNERS
+from mmengine.runner import Runner
+
+import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
+from mmacmix.engine import check_data_paths
+
+PICKLES = ('.pkl', '.pickle')
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description='Test a detector or a segmenter')
+    parser.add_argument('config', help='the config file')
+    parser.add_argument('checkpoint', help='the checkpoint file')
+    parser.add_argument(
+        '--work-dir', help='folder of logs and metrics (default: work_dirs/<config name>)')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl|DIR',
+        help='keep the predictions: FILE.pkl takes all of them; with mmseg, DIR takes one PNG of '
+        'labels for each image')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='draw every test image with its predictions into DIR '
+        '(mmseg: DIR/vis_data/vis_image)')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds that --show keeps an image')
+    parser.add_argument(
+        '--tta', action='store_true',
+        help='test-time augmentation by tta_model and tta_pipeline of the config (with mmdet, '
+        'where they are missing: the image and its mirror image)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='settings of the config to override; a list is written key="[a,b]" or key=a,b, '
+        'without blanks')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch spells it with a hyphen since 2.0, with an underscore before.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def load_config(args):
+    """Read args.config, merge the overrides and settle the checkpoint and the work dir."""
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f'the config must be an existing file, got config={args.config}')
+    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
+        raise FileNotFoundError(
+            f'the checkpoint must be an existing file, got checkpoint={args.checkpoint}')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    cfg.launcher = args.launcher
+    cfg.load_from = args.checkpoint
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def enable_drawing(cfg, args):
+    """Switch on the visualization hook of the host."""
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None or cfg.get('visualizer') is None:
+        raise ValueError('--show and --show-dir must find default_hooks.visualization and '
+                         'visualizer in the config, got a config without them')
+    hook.draw = True
+    if args.show:
+        hook.show = True
+        hook.wait_time = args.wait_time
+    if args.show_dir and cfg.get('default_scope') == 'mmdet':
+        # mmdet would put a relative path below the work dir.
+        hook.test_out_dir = osp.abspath(args.show_dir)
+    elif args.show_dir:
+        cfg.visualizer.save_dir = args.show_dir
+        # mmseg's default draws one image out of fifty.
+        hook.setdefault('interval', 1)
+
+
+def mirror_tta(cfg):
+    """Give a config of mmdet that has no test-time augmentation the image and its mirror image."""
+    if 'tta_model' not in cfg:
+        nms = dict(type='nms', iou_threshold=0.5)
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+    if 'tta_pipeline' not in cfg:
+        pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
+        meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+                     'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
+        pack = [dict(type='PackDetInputs', meta_keys=meta_keys)]
+        pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, pack])
+        cfg.tta_pipeline = pipeline
+
+
+def innermost(dataset):
+    """Return the dataset inside wrappers such as RepeatDataset."""
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def enable_tta(cfg):
+    """Wrap the model, and replace the test pipeline, for test-time augmentation."""
+    if cfg.get('default_scope') == 'mmdet':
+        if 'mask_head' in (cfg.model.get('roi_head') or {}):
+            raise ValueError('--tta must meet a detector without a mask head: mmdet merges boxes '
+                             'only, got model.roi_head.mask_head')
+        mirror_tta(cfg)
+    missing = [name for name in ('tta_model', 'tta_pipeline') if name not in cfg]
+    if missing:
+        raise ValueError(f'--tta must find tta_model and tta_pipeline in the config, '
+                         f'got missing={", ".join(missing)}')
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    innermost(cfg.test_dataloader.dataset).pipeline = cfg.tta_pipeline
+
+
+def check_out(cfg, out):
+    """Make IoUMetric of mmseg write PNGs into the folder `out`; a pickle needs no setting."""
+    if out.endswith(PICKLES):
+        return
+    if cfg.get('default_scope') != 'mmseg':
+        raise ValueError(f'--out must end with {" or ".join(PICKLES)}, got --out {out}')
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [
+        cfg.test_evaluator]
+    for evaluator in evaluators:
+        if evaluator.type.split('.')[-1] == 'IoUMetric':
+            evaluator.output_dir = out
+            return
+    raise ValueError(f'--out DIR must find an IoUMetric in test_evaluator, got --out {out}')
+
+
+def prepare(args):
+    """Return the config to run; raise ValueError or FileNotFoundError on what cannot work."""
+    cfg = load_config(args)
+    if args.show or args.show_dir:
+        enable_drawing(cfg, args)
+    if args.tta:
+        enable_tta(cfg)
+    if args.out is not None:
+        check_out(cfg, args.out)
+    check_data_paths(cfg, ('test',))
+    return cfg
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    try:
+        cfg = prepare(args)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'test.py: error: {error}')
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if args.out is not None and args.out.endswith(PICKLES):
+        # mmdet's own encodes masks compactly.
+        kind = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+        runner.test_evaluator.metrics.append(
+            METRICS.build(dict(type=kind, out_file_path=args.out)))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

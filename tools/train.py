@@ -1,0 +1,125 @@
+"""Train a detector or a segmenter: `python tools/train.py CONFIG [options]`.
+
+The same script serves configs of mmdet and of mmseg, and `mim train mmacmix CONFIG`.
+"""
+import argparse
+import os
+import os.path as osp
+import sys
+
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
+from mmacmix.engine import check_data_paths
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description='Train a detector or a segmenter')
+    parser.add_argument('config', help='the config file')
+    parser.add_argument(
+        '--work-dir', help='folder of logs and checkpoints (default: work_dirs/<config name>)')
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='go on from this checkpoint; without a value, or with "auto", from the latest one in '
+        'the work dir, if there is one')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true',
+        help='scale the learning rate by the batch size (auto_scale_lr.base_batch_size)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='settings of the config to override; a list is written key="[a,b]" or key=a,b, '
+        'without blanks')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch spells it with a hyphen since 2.0, with an underscore before.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def load_config(args):
+    """Read args.config, merge the overrides and settle the work dir."""
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f'the config must be an existing file, got config={args.config}')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def enable_amp(cfg):
+    """Switch the optimiser wrapper to mixed precision."""
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(
+            '--amp must meet an optim_wrapper of type OptimWrapper or AmpOptimWrapper, '
+            f'got optim_wrapper.type={kind}')
+    device = get_device()
+    if device in ('cpu', 'mps'):
+        raise ValueError(f'--amp must run on an accelerator that mmengine scales losses on, '
+                         f'got device={device}')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def enable_auto_scale_lr(cfg):
+    """Switch on the scaling of the learning rate."""
+    setting = cfg.get('auto_scale_lr') or {}
+    if 'base_batch_size' not in setting:
+        raise ValueError('--auto-scale-lr must find auto_scale_lr.base_batch_size in the config, '
+                         f'got auto_scale_lr={dict(setting)}')
+    cfg.auto_scale_lr.enable = True
+
+
+def set_resume(cfg, resume):
+    """Resume from the checkpoint `resume`, or from the latest of the work dir if it is 'auto'."""
+    if resume == 'auto':
+        # Without a checkpoint this is a first start, in which load_from keeps its meaning.
+        if osp.isdir(cfg.work_dir) and find_latest_checkpoint(cfg.work_dir) is not None:
+            cfg.resume, cfg.load_from = True, None
+        else:
+            print(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew')
+        return
+    if '://' not in resume and not osp.isfile(resume):
+        raise FileNotFoundError(
+            f'the checkpoint to resume from must be an existing file, got --resume {resume}')
+    cfg.resume, cfg.load_from = True, resume
+
+
+def prepare(args):
+    """Return the config to run; raise ValueError or FileNotFoundError on what cannot work."""
+    cfg = load_config(args)
+    if args.amp:
+        enable_amp(cfg)
+    if args.auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    if args.resume is not None:
+        set_resume(cfg, args.resume)
+    load_from = cfg.get('load_from')
+    if load_from and '://' not in load_from and not osp.isfile(load_from):
+        raise FileNotFoundError(f'load_from must be an existing file, got load_from={load_from}')
+    check_data_paths(cfg, ('train', 'val'))
+    return cfg
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    try:
+        cfg = prepare(args)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'train.py: error: {error}')
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
