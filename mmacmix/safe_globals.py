@@ -35,19 +35,20 @@ def allow_mmengine_globals() -> None:
     Named pairs (function, 'builtins.getattr') are understood by the same torch versions that load safely by
     default.
     """
-    if torch.__version__ < torch.torch_version.TorchVersion('2.6'):
+    if torch.__version__ < (2, 6):
         return
-    core = np._core if hasattr(np, '_core') else np.core
+    array, number = np.zeros(1), np.float64(0)
     allowed = [
         HistoryBuffer,
         (history_buffer_getattr, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
-        np.dtypes.Float64DType,
-        np.dtypes.Int64DType,
+        type(array.dtype),
+        type(np.zeros(1, np.int64).dtype),
     ]
-    # Files written under numpy 1 and 2 name the module of these two differently.
+    # Taken from the objects themselves, as numpy 1 and 2 keep these functions in modules of different names;
+    # a file may name either.
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        allowed.append((core.multiarray._reconstruct, f'{module}._reconstruct'))
-        allowed.append((core.multiarray.scalar, f'{module}.scalar'))
+        allowed.append((array.__reduce__()[0], f'{module}._reconstruct'))
+        allowed.append((number.__reduce__()[0], f'{module}.scalar'))
     torch.serialization.add_safe_globals(allowed)
