@@ -123,6 +123,7 @@ class Crafted:
         return self.call
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason='mmengine loads as torch does by default: unsafely then')
 @pytest.mark.parametrize('via', ['open', 'getattr'])
 def test_crafted_checkpoints_stay_refused(tmp_path, via):
     mark = tmp_path / 'executed'

@@ -86,7 +86,7 @@ def test_memory_does_not_grow_with_the_window():
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             nonlocal largest
             out = func(*args, **(kwargs or {}))
-            for y in torch.utils._pytree.tree_leaves(out):
+            for y in torch.utils._pytree.tree_flatten(out)[0]:
                 if isinstance(y, torch.Tensor):
                     largest = max(largest, y.untyped_storage().nbytes())
             return out

@@ -140,7 +140,7 @@ def test_default_is_the_implementation_of_bounded_memory(monkeypatch):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             nonlocal largest
             out = func(*args, **(kwargs or {}))
-            for x in torch.utils._pytree.tree_leaves(out):
+            for x in torch.utils._pytree.tree_flatten(out)[0]:
                 if isinstance(x, torch.Tensor):
                     largest = max(largest, x.untyped_storage().nbytes())
             return out
