@@ -8,9 +8,9 @@ map size, dilation, half precision and memory formats work, and memory does not 
 import torch
 from torch import Tensor, nn
 
-from mmacmix.layers.checks import check_heads, check_odd, check_positive_integers
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path, local_attention
+from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
 
 
 class ACmix(nn.Module):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmacmix.layers.checks import check_heads, check_odd, check_positive_integers
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
+from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
 
 
 class WindowACmix(nn.Module):

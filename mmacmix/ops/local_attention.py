@@ -4,6 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
+from mmacmix.ops.checks import check_odd, check_positive_integers
 from mmacmix.ops.reference import local_attention_reference
 from mmacmix.ops.tiled import local_attention_tiled
 
@@ -51,7 +52,8 @@ def local_attention(
         torch.Size([2, 4, 16, 13, 16])
     """
     _check_tensors(q, k, v)
-    _check_window(kernel_size, stride, dilation)
+    check_positive_integers(kernel_size=kernel_size, stride=stride, dilation=dilation)
+    check_odd(kernel_size=kernel_size)
     if backend != 'auto' and backend not in BACKENDS:
         raise ValueError(f"backend must be 'auto' or one of {sorted(BACKENDS)}, got backend={backend!r}")
     if scale is None:
@@ -77,11 +79,3 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
             )
     if min(q.shape[1:]) < 1:
         raise ValueError(f'heads, d, H and W must be at least 1, got q.shape={tuple(q.shape)}')
-
-
-def _check_window(kernel_size: int, stride: int, dilation: int) -> None:
-    for name, value in (('kernel_size', kernel_size), ('stride', stride), ('dilation', dilation)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f'{name} must be an integer of at least 1, got {name}={value!r}')
-    if kernel_size % 2 == 0:
-        raise ValueError(f'kernel_size must be odd, got kernel_size={kernel_size}')

@@ -1,4 +1,4 @@
-"""Checks of constructor arguments that the layers share."""
+"""Checks of arguments that operators and layers share."""
 
 
 def check_positive_integers(**values: int) -> None:
