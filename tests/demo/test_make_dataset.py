@@ -1,3 +1,4 @@
+import colorsys
 import json
 from collections import Counter
 
@@ -93,15 +94,15 @@ def test_scenes_are_varied():
     assert boundaries > len(scenes) / 4, 'overlaps must be common'
 
 
-def test_colour_does_not_tell_the_class():
-    colours = {label: [] for label in range(len(CLASSES))}
+def test_colour_hints_at_the_class_but_does_not_tell_it():
+    hits = []
     for seed in range(60):
         scene = module.make_scene(96, np.random.default_rng(seed))
         for index, label in enumerate(scene.labels, start=1):
-            colours[label].append(scene.image[scene.owner == index].mean(axis=0) / 255)
-    spread = np.concatenate(list(colours.values())).std(axis=0)
-    means = np.array([np.mean(values, axis=0) for values in colours.values()])
-    assert (means.std(axis=0) < 0.5 * spread).all()
+            colour = scene.image[scene.owner == index].mean(axis=0) / 255
+            nearest = round(colorsys.rgb_to_hsv(*colour)[0] * len(CLASSES)) % len(CLASSES)
+            hits.append(nearest == label)
+    assert 0.5 < np.mean(hits) < 0.95
 
 
 def test_finished_data_set_is_reused(data, capsys):
