@@ -106,7 +106,9 @@ def _convert_swin_acmix(state: StateDict) -> StateDict:
             key = re.sub(pattern, name, key)
         out[key] = value
     for stage in range(last):
-        bias = state[f'layers.{stage}.blocks.0.norm1.bias']
+        bias = state.get(f'layers.{stage}.blocks.0.norm1.bias')
+        if bias is None:
+            raise ValueError(f"source 'acmix' must have layers.{stage}.blocks.0.norm1.bias, got {_listing(state)}")
         out[f'norm{stage}.weight'] = torch.ones_like(bias)
         out[f'norm{stage}.bias'] = torch.zeros_like(bias)
     return out
@@ -125,7 +127,7 @@ def load_pretrained(
     module: nn.Module,
     checkpoint: str,
     prefix: Optional[str] = None,
-    map_location: str = 'cpu',
+    map_location: Optional[str] = None,
     optional_keys: Optional[str] = None,
 ) -> None:
     """Loads weights into a module, all of them or none.
@@ -133,16 +135,17 @@ def load_pretrained(
     Args:
         module: The module; its names are what the checkpoint must hold.
         checkpoint: Path or URL, as mmengine's loader takes it.
-        prefix: Only parameters whose names begin so are taken, and lose it: 'backbone.' for the checkpoint of
-            a detector.
-        map_location: As for ``torch.load``.
+        prefix: Only parameters whose names begin so, and a dot, are taken, and lose it: 'backbone' or
+            'backbone.' for the checkpoint of a detector.
+        map_location: As for ``torch.load``; 'cpu' by default.
         optional_keys: Regular expression of names that either side may have alone.
 
     Raises:
         ValueError: The weights do not fit; the message lists what is missing, left over or of another shape.
     """
-    state = unwrap(CheckpointLoader.load_checkpoint(checkpoint, map_location, logger='current'))
+    state = unwrap(CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current'))
     if prefix is not None:
+        prefix = prefix if prefix.endswith('.') else f'{prefix}.'
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
         if not state:
             raise ValueError(f'no parameter in {checkpoint} has a name that begins with prefix={prefix!r}')

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,17 @@ def test_plain_networks_are_refused():
         convert(swin, 'acmix')
 
 
+def test_incomplete_release(golden_models):
+    state = golden_models.state_dict(golden_models.cases[1]['state_dict'])
+    del state['layers.0.blocks.0.norm1.bias']
+    with pytest.raises(ValueError, match="source 'acmix' must have layers.0.blocks.0.norm1.bias, got patch_embed"):
+        convert(state, 'acmix')
+
+
+def test_module_is_taken_off_the_front_only():
+    assert list(unwrap({'module.a.module.b': torch.ones(1)})) == ['a.module.b']
+
+
 def test_unknown_source(released):
     with pytest.raises(ValueError, match=r"source must be one of \['acmix'\], got source='timm'"):
         convert(released, 'timm')
@@ -145,6 +157,27 @@ def test_tool_reports_what_is_wrong(tmp_path):
     result = run(bad, tmp_path / 'out.pth', '--source', 'acmix')
     assert result.returncode == 1 and "keys unknown to source 'acmix': weird" in result.stderr
     assert not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason='no stand-ins for refused classes before')
+def test_tool_reads_past_the_settings_of_the_trainer(golden_models, tmp_path, monkeypatch):
+    """The release's trainer saves its yacs settings beside the model; yacs itself is not needed to read them."""
+    config = types.ModuleType('yacs.config')
+
+    class CfgNode(dict):
+        pass
+
+    CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
+    config.CfgNode = CfgNode
+    monkeypatch.setitem(sys.modules, 'yacs', types.ModuleType('yacs'))
+    monkeypatch.setitem(sys.modules, 'yacs.config', config)
+    node = CfgNode(lr=0.1, data=CfgNode(size=224))
+    node.__dict__['frozen'] = True
+    released = golden_models.state_dict(golden_models.cases[1]['state_dict'])
+    torch.save({'model': released, 'config': node, 'epoch': 299}, tmp_path / 'ckpt.pth')
+    result = run(tmp_path / 'ckpt.pth', tmp_path / 'out.pth', '--source', 'acmix')
+    assert result.returncode == 0, result.stderr
+    assert set(torch.load(tmp_path / 'out.pth')['state_dict']) == set(convert(released, 'acmix'))
 
 
 def test_tool_never_runs_code_from_a_file(tmp_path):

@@ -14,7 +14,7 @@ MM = {'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'mim'}
 ALLOWED = {  # part -> parts of our own, foreign packages it must not import
     'ops': ({'ops'}, MM),
     'layers': ({'ops', 'layers'}, MM),
-    'backbones': ({'layers', 'backbones', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
+    'backbones': ({'ops', 'layers', 'backbones', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
     'engine': ({'engine', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
     'registry': ({'safe_globals'}, MM - {'mmengine'}),
     'checkpoints': (set(), MM - {'mmengine'}),

@@ -93,22 +93,31 @@ class Backbone(BaseModule):
         super().init_weights()
         self.init_cfg = own
         for config in pretrained:
-            load_pretrained(
-                self,
-                config['checkpoint'],
-                prefix=config.get('prefix'),
-                map_location=config.get('map_location') or 'cpu',
-                optional_keys=self.optional_keys,
-            )
+            load_pretrained(self, optional_keys=self.optional_keys, **_pretrained_arguments(config))
 
 
 def _is_pretrained(config: dict) -> bool:
     kind = config['type']
-    return (kind if isinstance(kind, str) else kind.__name__) in ('Pretrained', 'PretrainedInit')
+    # 'mmengine.Pretrained' names the same class with its scope.
+    name = kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+    return name in ('Pretrained', 'PretrainedInit')
+
+
+def _pretrained_arguments(config: dict) -> dict:
+    config = {key: value for key, value in config.items() if key not in ('type', '_scope_')}
+    if not config.get('checkpoint') or not set(config) <= {'checkpoint', 'prefix', 'map_location'}:
+        raise ValueError(
+            'init_cfg of type Pretrained must have checkpoint and may have prefix and map_location, '
+            f'got {config}'
+        )
+    return config
 
 
 def run_checkpointed(function: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool) -> Tensor:
-    """Calls ``function(x)``; with_cp keeps only x for the backward pass and computes the rest again."""
+    """Calls ``function(x)``; with_cp keeps only x for the backward pass and computes the rest again.
+
+    As in the hosts, batch normalisation then takes a batch into its running statistics twice.
+    """
     if with_cp and torch.is_grad_enabled():
         return checkpoint(function, x, use_reentrant=False)
     return function(x)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmacmix.backbones.base import Backbone, run_checkpointed
 from mmacmix.layers import ACmix
+from mmacmix.ops.checks import check_positive_integers
 from mmacmix.registry import MODELS
 
 EXPANSION = 4
@@ -125,21 +126,24 @@ class ResNetACmix(Backbone):
         base_channels: int = 64,
         init_cfg: Union[dict, list, None] = None,
     ) -> None:
-        if depth not in self.depths:
+        if not isinstance(depth, int) or depth not in self.depths:
             raise ValueError(f'depth must be one of {sorted(self.depths)}, got depth={depth!r}')
         if num_stages not in (1, 2, 3, 4):
             raise ValueError(f'num_stages must be 1, 2, 3 or 4, got num_stages={num_stages!r}')
         for name, values in (('strides', strides), ('dilations', dilations)):
-            if len(values) != num_stages:
-                raise ValueError(
-                    f'{name} must have num_stages={num_stages} entries, got {name}={tuple(values)}'
-                )
+            if not isinstance(values, Sequence) or len(values) != num_stages:
+                raise ValueError(f'{name} must have num_stages={num_stages} entries, got {name}={values}')
+        check_positive_integers(
+            in_channels=in_channels, stem_channels=stem_channels, base_channels=base_channels
+        )
         if init_cfg is None:
             init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
                 dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
             ]
         super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg)
+        # A checkpoint may have later stages that are not built here.
+        self.optional_keys = rf'layer(?![1-{num_stages}]\.)'
 
         self.depth = depth
         self.conv1 = nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False)

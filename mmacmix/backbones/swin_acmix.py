@@ -5,7 +5,7 @@ ICCV 2021, arXiv 2103.14030. Released weights load through ``mmacmix.checkpoints
 release: images of any size, a normalised output of every stage (norm0 to norm3), no classifier.
 """
 
-from typing import Iterable, Sequence, Tuple, Union
+from typing import Iterable, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -13,9 +13,12 @@ from mmcv.cnn.bricks.drop import build_dropout
 from mmcv.cnn.bricks.transformer import FFN, PatchEmbed, PatchMerging
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mmacmix.backbones.base import Backbone, run_checkpointed
 from mmacmix.layers import WindowACmix
+from mmacmix.ops.checks import check_positive_integers
 from mmacmix.registry import MODELS
 
 
@@ -100,16 +103,17 @@ class SwinACmix(Backbone):
         mlp_ratio: Hidden channels of the feed-forward networks per channel.
         qkv_bias: Whether the shared projection has a bias.
         conv_kernel_size: Side of the convolution kernels, odd.
-        out_indices: Stages whose maps are returned, each through a normalisation of its own.
+        out_indices: Stages whose maps are returned, each through a normalisation of its own; all by default.
         frozen_stages: Freezes the patch embedding and so many stages; -1 freezes nothing.
         drop_rate: Dropout after the embedding, the projections and in the feed-forward networks.
         attn_drop_rate: Dropout of the attention probabilities.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0 at the first.
         patch_norm: Whether the patch embedding is normalised.
-        norm_cfg: Normalisation layers, as mmcv builds them.
-        norm_eval: Whether batch normalisation, where norm_cfg asks for it, keeps its statistics in training.
+        norm_cfg: Normalisation layers over the last axis, as mmcv builds them.
+        norm_eval: Accepted so that a config can set it for any backbone of ours; layer normalisation has no
+            running statistics that it could keep.
         with_cp: Whether a block's inner maps are computed again in the backward pass instead of kept.
-        init_cfg: mmengine initialisation; linear layers truncated normal with deviation 0.02 by default.
+        init_cfg: mmengine initialisation; linear layers normal with deviation 0.02 by default.
 
     Shape:
         (B, in_channels, H, W), any size, to a tuple of (B, embed_dims * 2**i, H_i, W_i) for i in out_indices;
@@ -138,7 +142,7 @@ class SwinACmix(Backbone):
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         conv_kernel_size: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_indices: Optional[Sequence[int]] = None,
         frozen_stages: int = -1,
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
@@ -156,9 +160,18 @@ class SwinACmix(Backbone):
                 dict(type='TruncNormal', layer='Linear', std=0.02),
                 dict(type='Constant', layer='LayerNorm', val=1),
             ]
+        if out_indices is None:
+            out_indices = range(len(depths))
         super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
 
         dim = arch['embed_dims']
+        check_positive_integers(in_channels=in_channels, patch_size=patch_size, embed_dims=dim)
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate}')
+        if isinstance(build_norm_layer(norm_cfg, dim)[1], (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
+            raise ValueError(
+                f"norm_cfg must normalise the last axis, as dict(type='LN') does, got norm_cfg={norm_cfg}"
+            )
         self.patch_embed = PatchEmbed(
             in_channels,
             dim,

@@ -121,7 +121,9 @@ class ACmix(nn.Module):
             stride=self.stride,
             dilation=self.dilation,
         )
-        return self.rate1 * attention.flatten(1, 2) + self.rate2 * convolution
+        attention = attention.flatten(1, 2)
+        # A parameter of one element would take half-precision maps up to its own precision.
+        return self.rate1.to(attention.dtype) * attention + self.rate2.to(convolution.dtype) * convolution
 
     def position_code(self, x: Tensor) -> Tensor:
         """Code (d, H, W) of each pixel's place, x and y each from -1 to 1 over the map."""

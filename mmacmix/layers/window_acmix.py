@@ -59,9 +59,9 @@ class WindowACmix(nn.Module):
         )
         check_odd(conv_kernel_size=conv_kernel_size)
         check_heads(num_heads, dim=dim)
-        if not 0 <= shift_size < window_size:
+        if not isinstance(shift_size, int) or not 0 <= shift_size < window_size:
             raise ValueError(
-                f'shift_size must be in [0, window_size={window_size}), got shift_size={shift_size}'
+                f'shift_size must be an integer in [0, window_size={window_size}), got shift_size={shift_size}'
             )
         self.dim = dim
         self.num_heads = num_heads
@@ -89,8 +89,8 @@ class WindowACmix(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """(Re)sets every parameter: linear layers and bias table normal with deviation 0.02, cut off at
-        two deviations; shift kernels; rates of 0.5.
+        """(Re)sets every parameter: linear layers and bias table normal with deviation 0.02, as in Swin;
+        shift kernels; rates of 0.5.
 
         mmengine calls this after the initialisation of the parent module.
         """
@@ -113,8 +113,10 @@ class WindowACmix(nn.Module):
         x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
-        qkv = self.qkv(x).unflatten(3, (3, self.num_heads, -1))  # (B, H, W, 3, heads, d)
-        out = self.rate1 * self._attention(qkv, shift) + self.rate2 * self._convolution(qkv)
+        qkv = self.qkv(x).unflatten(3, (3, self.num_heads, self.dim // self.num_heads))  # (B, H, W, 3, heads, d)
+        attention, convolution = self._attention(qkv, shift), self._convolution(qkv)
+        # A parameter of one element would take half-precision maps up to its own precision.
+        out = self.rate1.to(attention.dtype) * attention + self.rate2.to(convolution.dtype) * convolution
         if shift:
             out = out.roll((shift, shift), (1, 2))
         return out[:, :height, :width]
@@ -125,13 +127,13 @@ class WindowACmix(nn.Module):
         rows, cols = height // window, width // window
         windows = qkv.unflatten(2, (cols, window)).unflatten(1, (rows, window))
         windows = windows.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (3, B, rows, cols, heads, window, window, d)
-        q, k, v = windows.reshape(3, batch, rows * cols, heads, window**2, -1)
+        q, k, v = windows.reshape(3, batch, rows * cols, heads, window**2, self.dim // heads)
         logits = (q * self.scale) @ k.transpose(-2, -1) + self._position_bias()
         if shift:
             logits = logits + _shift_mask(height, width, window, shift, logits)
         out = self.attn_drop(logits.softmax(-1)) @ v  # (B, rows * cols, heads, window**2, d)
-        out = out.view(batch, rows, cols, heads, window, window, -1).permute(0, 1, 4, 2, 5, 3, 6)
-        return self.proj_drop(self.proj(out.reshape(batch, height, width, -1)))
+        out = out.view(batch, rows, cols, heads, window, window, self.dim // heads).permute(0, 1, 4, 2, 5, 3, 6)
+        return self.proj_drop(self.proj(out.reshape(batch, height, width, self.dim)))
 
     def _position_bias(self) -> Tensor:
         """(heads, window**2, window**2)"""

@@ -54,11 +54,11 @@ def _as_defined(
     dilation: int,
 ) -> Tensor:
     """The two convolutions one after the other, with an intermediate of k * k * d channels."""
-    batch, _, d, height, width = q.shape
+    d, height = q.shape[2:4]
     maps = torch.cat([q, k, v], 1).flatten(2, 3)  # (B, 3 heads, d * H, W)
     mixed = F.conv2d(maps, fc_weight, fc_bias)  # (B, k * k, d * H, W)
     mixed = mixed.unflatten(2, (d, height)).transpose(1, 2)  # (B, d, k * k, H, W)
-    mixed = mixed.reshape(batch, -1, height, width)
+    mixed = mixed.flatten(1, 2)
     return F.conv2d(
         mixed, dep_weight, None, stride, _padding(dep_weight, dilation), dilation, groups=d
     )

@@ -59,6 +59,11 @@ def test_frozen_stages_out_of_range(family, frozen_stages):
         build(family, frozen_stages=frozen_stages)
 
 
+def test_empty_batch(family):
+    outs = build(family).eval()(torch.randn(0, 3, 64, 64))
+    assert [out.shape[:2] for out in outs] == [(0, c) for c in CHANNELS[family]]
+
+
 def test_every_parameter_gets_a_gradient(family):
     model = build(family)
     model.init_weights()
@@ -207,6 +212,32 @@ def test_pretrained_with_prefix(family, tmp_path):
         wrong.init_weights()
 
 
+def test_pretrained_of_more_stages_is_accepted(tmp_path):
+    path = save(tmp_path, build('resnet').state_dict())
+    three = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(0, 1, 2))
+    model = build('resnet', **three, init_cfg=dict(type='Pretrained', checkpoint=path))
+    model.init_weights()
+    fewer = save(tmp_path, model.state_dict())
+    with pytest.raises(ValueError, match=r'missing: layer4'):
+        build('resnet', init_cfg=dict(type='Pretrained', checkpoint=fewer)).init_weights()
+
+
+@pytest.mark.parametrize('kind', ['mmengine.Pretrained', 'PretrainedInit'])
+@pytest.mark.parametrize('prefix', ['backbone', 'backbone.'])
+def test_pretrained_spellings(tmp_path, kind, prefix):
+    source = build('resnet')
+    path = save(tmp_path, {f'backbone.{k}': v for k, v in source.state_dict().items()})
+    model = build('resnet', init_cfg=dict(type=kind, checkpoint=path, prefix=prefix))
+    model.init_weights()
+    assert torch.equal(model.conv1.weight, source.conv1.weight)
+
+
+@pytest.mark.parametrize('config', [dict(), dict(checkpoint='x.pth', chekpoint='y.pth')])
+def test_pretrained_without_a_file_or_misspelt(config):
+    with pytest.raises(ValueError, match='init_cfg of type Pretrained must have checkpoint and may have prefix'):
+        build('resnet', init_cfg=dict(type='Pretrained', **config)).init_weights()
+
+
 def test_pretrained_of_another_backbone_is_refused(family, tmp_path):
     other = build('swin' if family == 'resnet' else 'resnet')
     path = save(tmp_path, other.state_dict())
@@ -269,6 +300,9 @@ def test_resnet_depths(depth, blocks):
 @pytest.mark.parametrize(
     'change, message',
     [
+        (dict(depth=[26]), r'depth must be one of \[26, 38, 50\], got depth=\[26\]'),
+        (dict(strides=2), 'strides must have num_stages=4 entries, got strides=2'),
+        (dict(in_channels=0), 'in_channels must be an integer of at least 1, got in_channels=0'),
         (dict(depth=101), r'depth must be one of \[26, 38, 50\], got depth=101'),
         (dict(num_stages=5), 'num_stages must be 1, 2, 3 or 4, got num_stages=5'),
         (dict(strides=(1, 2)), r'strides must have num_stages=4 entries, got strides=\(1, 2\)'),
@@ -288,6 +322,44 @@ def test_swin_normalises_each_output():
         mean, deviation = out.mean(1), out.std(1, unbiased=False)
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-5, rtol=0)
         torch.testing.assert_close(deviation, torch.ones_like(deviation), atol=0.05, rtol=0)
+
+
+def test_swin_stochastic_depth_drops_both_branches():
+    model = build('swin', drop_path_rate=0.9).train()
+    block = model.stages[-1].blocks[-1]
+    assert block.drop_path.drop_prob == block.ffn.dropout_layer.drop_prob == pytest.approx(0.9)
+    x = torch.randn(64, 2, 2, 64)
+    kept = (block(x) - x).abs().flatten(1).amax(1) > 1e-6
+    # Of 64 images each branch is kept for about 6.
+    assert 1 <= kept.sum() <= 30
+    for branch in (block.attn, block.ffn):
+        assert any(isinstance(m, torch.nn.Module) for m in branch.modules())
+    attn_only = block.drop_path(torch.ones(512, 1, 1, 1)).flatten()
+    ffn_only = block.ffn.dropout_layer(torch.ones(512, 1, 1, 1)).flatten()
+    for rows in (attn_only, ffn_only):
+        assert 0.02 < (rows > 0).float().mean() < 0.25
+
+
+def test_swin_drop_rate_reaches_every_place():
+    model = build('swin', drop_rate=0.3, attn_drop_rate=0.2)
+    dropouts = {n: m.p for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert dropouts['drop_after_pos'] == 0.3
+    blocks = [n.rsplit('.', 1)[0] for n in dropouts if n.endswith('attn.attn_drop')]
+    assert len(blocks) == 7
+    for name, p in dropouts.items():
+        assert p == (0.2 if name.endswith('attn_drop') else 0.3), name
+
+
+def test_swin_norm_and_rates():
+    with pytest.raises(ValueError, match=r"normalise the last axis, as dict\(type='LN'\) does, got norm_cfg="):
+        build('swin', norm_cfg=dict(type='BN'))
+    with pytest.raises(ValueError, match=r'drop_path_rate must be in \[0, 1\), got drop_path_rate=1.5'):
+        build('swin', drop_path_rate=1.5)
+
+
+def test_swin_of_two_stages_returns_both():
+    model = SwinACmix(dict(embed_dims=8, depths=(1, 1), num_heads=(1, 2)))
+    assert [x.size(1) for x in model(torch.randn(1, 3, 32, 32))] == [8, 16]
 
 
 def test_swin_patch_norm_and_drop_path():

@@ -141,6 +141,7 @@ def test_autocast(dtype, relative_error):
     with torch.autocast('cpu', dtype):
         out = module(x)
     out.float().square().sum().backward()
+    assert out.dtype == dtype
     assert relative_error(out, expected) < 0.05
     for name, p in module.named_parameters():
         assert p.grad.dtype == torch.float32

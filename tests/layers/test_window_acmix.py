@@ -79,6 +79,28 @@ def test_start():
     assert torch.equal(module.dep_conv.weight[3].flatten(1), torch.eye(9))
 
 
+def test_start_of_the_position_bias():
+    table = WindowACmix(8, 8, window_size=20).relative_position_bias_table
+    assert table.mean().abs() < 0.001 and 0.019 < table.std() < 0.021
+
+
+@pytest.mark.parametrize('rate', ['attn_drop_rate', 'proj_drop_rate'])
+def test_dropout_silences_attention_only(rate):
+    module = WindowACmix(8, 2, window_size=3, **{rate: 1.0})
+    with torch.no_grad():
+        module.proj.bias.zero_()
+    x = torch.randn(1, 6, 6, 8)
+    dropped, whole = module.train()(x), module.eval()(x)
+    with torch.no_grad():
+        module.rate1.zero_()
+    torch.testing.assert_close(dropped, module(x))
+    assert not torch.allclose(dropped, whole)
+
+
+def test_empty_batch():
+    assert WindowACmix(8, 2)(torch.randn(0, 9, 5, 8)).shape == (0, 9, 5, 8)
+
+
 def test_state_dict_holds_parameters_only():
     module = WindowACmix(8, 2)
     assert set(module.state_dict()) == {name for name, _ in module.named_parameters()}
@@ -90,7 +112,8 @@ def test_half_precision_and_autocast(dtype, relative_error):
     x = torch.randn(2, 9, 15, 16)
     expected = module(x)
     with torch.autocast('cpu', dtype):
-        assert relative_error(module(x), expected) < 0.03
+        out = module(x)
+    assert out.dtype == dtype and relative_error(out, expected) < 0.03
     out = module.to(dtype)(x.to(dtype))
     assert out.dtype == dtype and relative_error(out, expected) < 0.03
 
@@ -100,7 +123,8 @@ def test_half_precision_and_autocast(dtype, relative_error):
     [
         (dict(num_heads=3), 'dim must be divisible by num_heads, got dim=8 and num_heads=3'),
         (dict(window_size=0), 'window_size must be an integer of at least 1, got window_size=0'),
-        (dict(shift_size=7), r'shift_size must be in \[0, window_size=7\), got shift_size=7'),
+        (dict(shift_size=7), r'shift_size must be an integer in \[0, window_size=7\), got shift_size=7'),
+        (dict(shift_size=1.5), r'shift_size must be an integer in \[0, window_size=7\), got shift_size=1.5'),
         (dict(conv_kernel_size=4), 'conv_kernel_size must be odd, got conv_kernel_size=4'),
     ],
 )

@@ -32,7 +32,7 @@ def test_own_detection_data(workspace, coco, mim):
              'test_dataloader.dataset.pipeline.1.scale=(64,64)',
              'val_dataloader.dataset.pipeline.1.scale=(64,64)']
     every_box = 'model.test_cfg.score_thr=0'  # an untrained head is sure of nothing
-    run = mim('train', 'mmdet', 'my_detector.py', '--work-dir', 'work_dirs/detector',
+    run = mim('train', 'mmacmix', 'my_detector.py', '--work-dir', 'work_dirs/detector',
               '--cfg-options', *short, cwd=workspace)
     assert run.code == 0, run.output
     run = mim('test', 'mmdet', 'my_detector.py', '--checkpoint', 'work_dirs/detector/epoch_1.pth',
@@ -46,8 +46,9 @@ def test_own_segmentation_data(workspace, ade, mim):
     (workspace / 'my_segmenter.py').write_text(code.replace('num_classes=3', 'num_classes=2'))
     short = ['train_cfg.max_iters=1', 'param_scheduler.0.end=2', 'train_dataloader.batch_size=2',
              'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+             'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'model.data_preprocessor.size=(64,64)',
              'test_dataloader.dataset.pipeline.1.scale=(64,64)']
-    run = mim('train', 'mmseg', 'my_segmenter.py', '--work-dir', 'work_dirs/segmenter',
+    run = mim('train', 'mmacmix', 'my_segmenter.py', '--work-dir', 'work_dirs/segmenter',
               '--cfg-options', *short, cwd=workspace)
     assert run.code == 0, run.output
     run = mim('test', 'mmseg', 'my_segmenter.py', '--checkpoint', 'work_dirs/segmenter/iter_1.pth',

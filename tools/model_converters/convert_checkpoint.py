@@ -4,15 +4,28 @@ python tools/model_converters/convert_checkpoint.py SRC DST --source acmix
 """
 
 import argparse
+import contextlib
 import os
 import pickle
+import re
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
 
 import mmacmix
 from mmacmix.checkpoints import convert
+
+
+def load(path: Path) -> dict:
+    """Reads tensors and plain values only; no code of the file runs."""
+    context = contextlib.nullcontext()
+    if torch.__version__ >= (2, 6):
+        # The release's trainer saves its settings beside the model: read as a plain mapping, then left out.
+        context = torch.serialization.safe_globals([(OrderedDict, 'yacs.config.CfgNode')])
+    with context:
+        return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,12 +48,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        checkpoint = torch.load(args.src, map_location='cpu', weights_only=True)
+        checkpoint = load(args.src)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(
-            f'cannot read {args.src} as a checkpoint of tensors: {error}\n'
-            "If the file is sound and holds other objects too, save its 'model' entry alone and convert that."
-        )
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        refused = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
+        if refused:
+            reason = f'it holds an object of {refused[1]}, which could run code'
+        sys.exit(f'cannot read {args.src} as a checkpoint of tensors: {reason}')
     try:
         state = convert(checkpoint, args.source)
     except (TypeError, ValueError) as error:
