@@ -12,9 +12,9 @@ from mmacmix.backbones import ResNetACmix, SwinACmix
 from mmacmix.registry import MODELS
 
 SMALL = {
-    'resnet': dict(type='ResNetACmix', depth=26, base_channels=8, stem_channels=8),
+    'resnet': dict(type='mmacmix.ResNetACmix', depth=26, base_channels=8, stem_channels=8),
     'swin': dict(
-        type='SwinACmix',
+        type='mmacmix.SwinACmix',
         arch=dict(embed_dims=8, depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4)),
         drop_path_rate=0.0,
     ),

@@ -50,5 +50,5 @@ def test_config_and_options(complexity):
     config = root / 'configs/retinanet/retinanet_resnet-acmix-26_fpn_1x_coco.py'
     assert complexity.build(str(config), []).out_indices == (1, 2, 3)
     assert complexity.build('ResNetACmix', ['depth=38', 'num_heads=8']).depth == 38
-    with pytest.raises(SystemExit, match='ResNet is not a backbone of mmacmix'):
+    with pytest.raises(SystemExit, match='mmacmix.ResNet is not a backbone of mmacmix'):
         complexity.build('ResNet', [])

@@ -63,16 +63,15 @@ def build(model: str, options: list) -> nn.Module:
     """Builds a backbone from a class name with options, or from a config file."""
     if model.endswith('.py'):
         config = dict(Config.fromfile(model).model.backbone)
-        config['type'] = config['type'].replace('mmacmix.', '')
     else:
-        config = dict(type=model)
+        config = dict(type=f'mmacmix.{model}')
     for option in options:
         name, _, value = option.partition('=')
         try:
             config[name] = ast.literal_eval(value)
         except (SyntaxError, ValueError):
             config[name] = value
-    if MODELS.get(config['type']) is None:
+    if not config['type'].startswith('mmacmix.') or MODELS.get(config['type']) is None:
         sys.exit(f"{config['type']} is not a backbone of mmacmix (mmacmix.backbones)")
     return MODELS.build(config)
 
