@@ -1,5 +1,6 @@
 """Weights of others made to fit our backbones, and loading that says what does not fit."""
 
+import pickle
 import re
 from typing import Dict, Mapping, Optional, Tuple
 
@@ -58,6 +59,7 @@ def unwrap(checkpoint: Mapping) -> StateDict:
 
     Raises:
         TypeError: The checkpoint is no mapping of names to tensors.
+        ValueError: A tensor is larger than what is stored of it.
     """
     state = checkpoint
     for key in ('state_dict', 'model'):
@@ -68,6 +70,10 @@ def unwrap(checkpoint: Mapping) -> StateDict:
     wrong = [f'{k} ({type(v).__name__})' for k, v in state.items() if not isinstance(v, Tensor)]
     if wrong:
         raise TypeError(f'a checkpoint must map names to tensors, got {_listing(wrong)}')
+    # A few bytes can claim to be a tensor of any size, by strides of 0.
+    hollow = [k for k, v in state.items() if v.numel() * v.element_size() > v.untyped_storage().nbytes()]
+    if hollow:
+        raise ValueError(f'tensors of a checkpoint must not be larger than what is stored, got {_listing(hollow)}')
     return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
 
@@ -101,6 +107,8 @@ def _convert_swin_acmix(state: StateDict) -> StateDict:
         if re.match(r'norm\.', key):
             key = key.replace('norm.', f'norm{last}.')
         elif '.downsample.' in key:
+            if not value.dim() or value.size(-1) % 4:
+                raise ValueError(f"{key} must have a last axis that 4 divides, got shape {_shape(value)}")
             value = _merge_order(value)
         for pattern, name in _SWIN_NAMES:
             key = re.sub(pattern, name, key)
@@ -141,9 +149,14 @@ def load_pretrained(
         optional_keys: Regular expression of names that either side may have alone.
 
     Raises:
-        ValueError: The weights do not fit; the message lists what is missing, left over or of another shape.
+        ValueError: The file cannot be read, or the weights do not fit; the message lists what is missing, left
+            over or of another shape.
     """
-    state = unwrap(CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current'))
+    try:
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f'cannot read {checkpoint} as a checkpoint: it is damaged, or no checkpoint') from error
+    state = unwrap(loaded)
     if prefix is not None:
         prefix = prefix if prefix.endswith('.') else f'{prefix}.'
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

@@ -180,6 +180,31 @@ def test_tool_reads_past_the_settings_of_the_trainer(golden_models, tmp_path, mo
     assert set(torch.load(tmp_path / 'out.pth')['state_dict']) == set(convert(released, 'acmix'))
 
 
+@pytest.mark.parametrize(
+    'content', [b'hello world\n', b'<html></html>', b'\x80\x02cos\nsystem\n.', b'\x80\x02)R.', b'']
+)
+def test_tool_never_advises_to_load_unsafely(tmp_path, content):
+    (tmp_path / 'odd.pth').write_bytes(content)
+    result = run(tmp_path / 'odd.pth', tmp_path / 'out.pth', '--source', 'acmix')
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert f'cannot read {tmp_path / "odd.pth"} as a checkpoint of tensors' in result.stderr
+    assert 'weights_only' not in result.stderr
+
+
+def test_hollow_tensors(released):
+    key = next(k for k in released if k.endswith('bias'))
+    hollow = torch.zeros(1).expand(2**40)
+    with pytest.raises(ValueError, match=f'must not be larger than what is stored, got {re.escape(key)}'):
+        convert({**released, key: hollow}, 'acmix')
+
+
+def test_merging_of_an_odd_number_of_channels(golden_models):
+    state = golden_models.state_dict(golden_models.cases[1]['state_dict'])
+    key = 'layers.0.downsample.norm.bias'
+    with pytest.raises(ValueError, match=f'{key} must have a last axis that 4 divides, got shape 5'):
+        convert({**state, key: torch.zeros(5)}, 'acmix')
+
+
 def test_tool_never_runs_code_from_a_file(tmp_path):
     class Crafted:
         def __reduce__(self):

@@ -39,7 +39,7 @@ class Backbone(BaseModule):
         super().__init__(init_cfg)
         indices = tuple(out_indices) if isinstance(out_indices, Sequence) else (out_indices,)
         if not indices or any(
-            not isinstance(i, int) or not 0 <= i < num_stages or i in indices[:n]
+            type(i) is not int or not 0 <= i < num_stages or i in indices[:n]
             for n, i in enumerate(indices)
         ) or list(indices) != sorted(indices):
             raise ValueError(

@@ -166,8 +166,10 @@ class SwinACmix(Backbone):
 
         dim = arch['embed_dims']
         check_positive_integers(in_channels=in_channels, patch_size=patch_size, embed_dims=dim)
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate}')
+        if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate!r}')
+        if not isinstance(mlp_ratio, (int, float)) or int(mlp_ratio * dim) < 1:
+            raise ValueError(f'mlp_ratio must give 1 hidden channel at least, got mlp_ratio={mlp_ratio!r}')
         if isinstance(build_norm_layer(norm_cfg, dim)[1], (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
             raise ValueError(
                 f"norm_cfg must normalise the last axis, as dict(type='LN') does, got norm_cfg={norm_cfg}"
@@ -211,6 +213,10 @@ class SwinACmix(Backbone):
         fields = {'embed_dims', 'depths', 'num_heads'}
         if not isinstance(arch, dict) or set(arch) != fields:
             raise ValueError(f'arch must have just the keys {sorted(fields)}, got arch={arch!r}')
+        for name in ('depths', 'num_heads'):
+            values = arch[name]
+            if not isinstance(values, Sequence) or any(type(v) is not int or v < 1 for v in values):
+                raise ValueError(f"arch['{name}'] must list integers of at least 1, got arch={arch!r}")
         if len(arch['depths']) != len(arch['num_heads']):
             raise ValueError(f"arch['depths'] and arch['num_heads'] must be equally long, got arch={arch!r}")
         return arch

@@ -47,7 +47,7 @@ def test_out_indices(family, out_indices):
     assert [out.size(1) for out in outs] == [CHANNELS[family][i] for i in out_indices]
 
 
-@pytest.mark.parametrize('out_indices', [(4,), (-1,), (1, 1), (2, 1), (), ('0',)])
+@pytest.mark.parametrize('out_indices', [(4,), (-1,), (1, 1), (2, 1), (), ('0',), (True,)])
 def test_out_indices_out_of_range(family, out_indices):
     with pytest.raises(ValueError, match=r'out_indices must be ascending stages in \[0, num_stages=4\), got'):
         build(family, out_indices=out_indices)
@@ -263,6 +263,14 @@ def test_pretrained_for_other_outputs_is_accepted(tmp_path):
     assert torch.equal(model.norm0.weight, torch.ones(8))
 
 
+def test_damaged_file_is_named(family, tmp_path):
+    path = tmp_path / 'page.pth'
+    path.write_text('<html></html>')
+    model = build(family, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    with pytest.raises(ValueError, match='cannot read .*page.pth as a checkpoint: it is damaged, or no checkpoint'):
+        model.init_weights()
+
+
 def test_missing_file_is_an_error(family):
     model = build(family, init_cfg=dict(type='Pretrained', checkpoint='no/such.pth'))
     with pytest.raises(FileNotFoundError, match='no/such.pth can not be found'):
@@ -355,6 +363,8 @@ def test_swin_norm_and_rates():
         build('swin', norm_cfg=dict(type='BN'))
     with pytest.raises(ValueError, match=r'drop_path_rate must be in \[0, 1\), got drop_path_rate=1.5'):
         build('swin', drop_path_rate=1.5)
+    with pytest.raises(ValueError, match='mlp_ratio must give 1 hidden channel at least, got mlp_ratio=0'):
+        build('swin', mlp_ratio=0)
 
 
 def test_swin_of_two_stages_returns_both():
@@ -382,6 +392,8 @@ def test_swin_window_size():
     [
         ('huge', r"arch must be one of \['small', 'tiny'\] or a dict, got arch='huge'"),
         (dict(embed_dims=8), r"arch must have just the keys \['depths', 'embed_dims', 'num_heads'\], got"),
+        (dict(embed_dims=8, depths=(0, 1), num_heads=(1, 1)), r"arch\['depths'\] must list integers of at least 1"),
+        (dict(embed_dims=8, depths=(1,), num_heads=(1.0,)), r"arch\['num_heads'\] must list integers of at least"),
         (dict(embed_dims=8, depths=(1, 1), num_heads=(1,)), 'must be equally long, got arch='),
         (dict(embed_dims=8, depths=4 * (1,), num_heads=4 * (3,)), 'divisible by num_heads, got dim=8 and num_heads=3'),
     ],

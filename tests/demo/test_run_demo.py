@@ -61,14 +61,15 @@ def test_whole_demo_in_small(tmp_path):
     assert 'resumed epoch: 0, iter: 2' in log
 
 
-def test_interrupted_demo_ends_its_programs(tmp_path):
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
+def test_interrupted_demo_ends_its_programs(tmp_path, name):
     process = start(tmp_path)
     log = tmp_path / 'work_dirs/demo/detection/train/log.txt'
     deadline = time.monotonic() + 60
     while not (log.exists() and 'Training command is' in log.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, name))
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert 'Interrupted. The next run goes on from here.' in output
@@ -129,6 +130,19 @@ def test_missing_checkpoint(tmp_path):
         run_demo.last_checkpoint(tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'gone.pth'))
     assert not run_demo.has_checkpoint(tmp_path)
+
+
+def test_checkpoint_of_a_folder_that_was_moved(tmp_path):
+    (tmp_path / 'last_checkpoint').write_text('/where/it/was/iter_2.pth')
+    (tmp_path / 'iter_2.pth').write_text('weights')
+    assert run_demo.last_checkpoint(tmp_path) == tmp_path / 'iter_2.pth'
+
+
+@pytest.mark.parametrize('data', ['a b', 'a,b', "a'b"])
+def test_data_folders_that_no_option_can_name(data, capsys):
+    with pytest.raises(SystemExit):
+        run_demo.main(['--data', data])
+    assert '--data must be a path without blanks, commas' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('name', ['iterations', 'pictures'])

@@ -1,7 +1,9 @@
 import json
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import stages
@@ -164,3 +166,36 @@ def test_stage_note_is_plain_json(tmp_path):
     finish(Stage(tmp_path / 'step', 'a'))
     note = json.loads((tmp_path / 'step' / 'stage.json').read_text())
     assert note['finished'] is True and note['fingerprint'] == 'a'
+
+
+def test_a_folder_is_taken_by_one_demo_at_a_time(tmp_path, capsys):
+    """Also while a program lives that an earlier demo started, whatever became of that demo."""
+    code = (
+        f'import sys; sys.path.insert(0, {str(Path(stages.__file__).parent)!r})\n'
+        'import subprocess, stages; from pathlib import Path\n'
+        f'stages.take_folder(Path({str(tmp_path)!r}))\n'
+        'subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3)"], pass_fds=(stages._lock.fileno(),))'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+    start = time.monotonic()
+    stages.take_folder(tmp_path)
+    assert time.monotonic() - start > 1
+    assert 'Waiting for another demo, or for a program that one left behind' in capsys.readouterr().out
+
+
+def test_programs_inherit_the_lock(tmp_path):
+    stages.take_folder(tmp_path)
+    code = f'import os; os.fstat({stages._lock.fileno()})'
+    run([sys.executable, '-c', code], tmp_path / 'log.txt', 'A step')
+
+
+def test_work_dir_that_is_a_file(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(StepFailed, match='--work-dir must be a folder, got the file'):
+        stages.take_folder(tmp_path / 'file')
+
+
+def test_damaged_note_of_a_stage(tmp_path):
+    finish(Stage(tmp_path / 'step', 'a'))
+    (tmp_path / 'step' / 'stage.json').write_text('{}')
+    assert not Stage(tmp_path / 'step', 'a').finished

@@ -13,6 +13,7 @@ arguments, 130 if interrupted.
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from make_dataset import make_dataset
 from report import draw_curves, table, test_metrics
-from stages import Stage, StepFailed, find_mim, fingerprint, run
+from stages import Stage, StepFailed, find_mim, fingerprint, run, take_folder
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_DATA = Path('data/demo')  # as the configs have it
@@ -133,6 +134,8 @@ class Demo:
 
     def _train(self, task, folder, made_from):
         stage = Stage(folder, made_from)
+        # Trained, but the weights are gone: train again.
+        stage.finished = stage.finished and has_checkpoint(folder / 'results')
         if not announce(f'Train {task.title}', stage):
             with stage:
                 results = folder / 'results'
@@ -158,6 +161,8 @@ class Demo:
         checkpoint = last_checkpoint(results)
         scripts = [HERE / name for name in ('pictures.py', 'report.py')]
         stage = Stage(folder, fingerprint(train.fingerprint, checkpoint, self.pictures, *scripts))
+        made = [folder / name for name in ('sheet.png', 'curves.png')]
+        stage.finished = stage.finished and all(file.is_file() for file in made)
         if not announce(f'Draw the pictures of {task.title}', stage):
             with stage:
                 draw_curves(results, task.metrics, task.title, folder / 'curves.png')
@@ -203,7 +208,8 @@ def package_fingerprint():
 def has_checkpoint(folder):
     """Whether a training can go on from what is in its work folder."""
     note = folder / 'last_checkpoint'
-    return note.is_file() and Path(note.read_text().strip()).is_file()
+    # By name: the note has a whole path, from before the folder was moved or copied.
+    return note.is_file() and (folder / Path(note.read_text().strip()).name).is_file()
 
 
 def last_checkpoint(folder):
@@ -214,7 +220,7 @@ def last_checkpoint(folder):
     """
     if not has_checkpoint(folder):
         raise StepFailed(f'The training must leave a checkpoint, got none in {folder}')
-    return Path((folder / 'last_checkpoint').read_text().strip())
+    return folder / Path((folder / 'last_checkpoint').read_text().strip()).name
 
 
 def missed_targets(rows, tasks=TASKS):
@@ -242,6 +248,9 @@ def parse_args(argv=None):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1, got {value}')
+    # Options of a config cannot hold them.
+    if re.search(r'[\s,\[\]()"\'=]', str(args.data)):
+        parser.error(f'--data must be a path without blanks, commas, quotes and brackets, got {args.data}')
     return args
 
 
@@ -251,6 +260,7 @@ def run_demo(args):
     Returns:
         int: The exit code.
     """
+    take_folder(args.work_dir)
     if args.fresh:
         for task in TASKS:
             shutil.rmtree(args.work_dir / task.name, ignore_errors=True)
@@ -281,11 +291,12 @@ def run_demo(args):
 def main(argv=None):
     args = parse_args(argv)
     # A polite end asked for from outside takes the same way as Ctrl-C, which ends the children too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
     try:
         return run_demo(args)
     except StepFailed as error:
-        print(f'\n{error}', file=sys.stderr)
+        print(f'\n{error}\nTo start over: {Path(__file__).name} --fresh', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('\nInterrupted. The next run goes on from here.', file=sys.stderr)

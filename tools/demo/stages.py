@@ -1,5 +1,6 @@
 """Steps of the demo that survive an interruption, and the programs that they run."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 
 PATIENCE = 10  # seconds that a program has to end when it is asked to
+
+_lock = None  # the open lock file of take_folder
 
 
 class StepFailed(RuntimeError):
@@ -54,9 +57,10 @@ class Stage:
 
     def _read(self):
         try:
-            return json.loads((self.folder / 'stage.json').read_text())
+            found = json.loads((self.folder / 'stage.json').read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return None
+        return found if {'fingerprint', 'seconds', 'finished'} <= set(found) else None
 
     def _write(self):
         content = {
@@ -91,6 +95,29 @@ def find_mim():
     return mim
 
 
+def take_folder(folder):
+    """Wait until no other demo works in this folder; what ``run`` starts keeps it taken while it lives.
+
+    So a training whose demo was killed is waited for, instead of a second one joining it.
+
+    Args:
+        folder (pathlib.Path): Made if there is none.
+
+    Raises:
+        StepFailed: If it is no folder.
+    """
+    global _lock
+    if folder.exists() and not folder.is_dir():
+        raise StepFailed(f'--work-dir must be a folder, got the file {folder}')
+    folder.mkdir(parents=True, exist_ok=True)
+    _lock = open(folder / 'lock', 'w')
+    try:
+        fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f'Waiting for another demo, or for a program that one left behind, in {folder}', flush=True)
+        fcntl.flock(_lock, fcntl.LOCK_EX)
+
+
 def run(command, log, name, env=None):
     """Run a program: everything it prints goes to a file, its progress to the terminal.
 
@@ -116,6 +143,7 @@ def run(command, log, name, env=None):
             errors='replace',
             env=env,
             start_new_session=True,
+            pass_fds=(_lock.fileno(),) if _lock else (),
         )
         try:
             for line in process.stdout:

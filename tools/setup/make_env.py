@@ -10,12 +10,13 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
-from steps import InstallError, pip_command, run_step, say
+from steps import KEPT_OPEN, InstallError, pip_command, run_step, say
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / '.venv'
@@ -43,6 +44,7 @@ def main():
     check_machine()
     with open(ROOT / '.venv.lock', 'w') as lock:
         take(lock)
+        KEPT_OPEN[:] = [lock.fileno()]
         wanted = environment_key(stack)
         if read(ENV_STAMP) != wanted or not (VENV / 'bin' / 'python').exists():
             make_environment(STACK[stack])
@@ -180,6 +182,8 @@ def dotted(version):
 
 
 if __name__ == '__main__':
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
     try:
         main()
     except InstallError as error:

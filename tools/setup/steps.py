@@ -1,6 +1,7 @@
 """One step of an installation: run a command, keep its output in a log, show that it lives."""
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,10 @@ import time
 
 # What ninja prints for each file that it compiled.
 COMPILED = re.compile(rb'\[(\d+)/(\d+)\] ')
+
+
+# Descriptors of open files that the commands inherit.
+KEPT_OPEN = []
 
 
 class InstallError(Exception):
@@ -39,11 +44,15 @@ def run_step(title, command, on_failure=None, **environment):
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env=dict(os.environ, **environment))
+            # A user's own default of --user cannot work in a virtual environment.
+            env=dict(os.environ, PIP_USER='0', **environment),
+            # A session of its own, so that compilers end with pip; and the lock, so that whatever
+            # outlives this program keeps the next one waiting.
+            start_new_session=True, pass_fds=KEPT_OPEN)
         try:
             watch(process, log, begin)
         except BaseException:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
             raise
         if process.returncode == 0:
