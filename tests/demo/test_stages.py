@@ -185,8 +185,9 @@ def test_a_folder_is_taken_by_one_demo_at_a_time(tmp_path, capsys):
 
 def test_programs_inherit_the_lock(tmp_path):
     stages.take_folder(tmp_path)
-    code = f'import os; os.fstat({stages._lock.fileno()})'
+    code = f'import os; os.fstat({stages._lock.fileno()}); print("inherited")'
     run([sys.executable, '-c', code], tmp_path / 'log.txt', 'A step')
+    assert (tmp_path / 'log.txt').read_text().endswith('inherited\n')
 
 
 def test_work_dir_that_is_a_file(tmp_path):
