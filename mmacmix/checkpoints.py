@@ -80,11 +80,10 @@ def unwrap(checkpoint: Mapping) -> StateDict:
 def _convert_acmix(state: StateDict) -> StateDict:
     if any(key.startswith('layers.') for key in state):
         return _convert_swin_acmix(state)
-    state = {key: value for key, value in state.items() if key not in ('fc.bias',)}
     if 'conv_p.weight' in state:  # a module on its own, whose fc is not a classifier
         _refuse_unknown(state, re.compile(_ACMIX))
         return state
-    state.pop('fc.weight', None)
+    state = {key: value for key, value in state.items() if key not in ('fc.weight', 'fc.bias')}
     _refuse_unknown(state, _RESNET)
     if not any(key.endswith('.conv2.rate1') for key in state):
         raise ValueError(

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / 'README.md').read_text()
@@ -54,6 +56,17 @@ def test_own_segmentation_data(workspace, ade, mim):
     run = mim('test', 'mmseg', 'my_segmenter.py', '--checkpoint', 'work_dirs/segmenter/iter_1.pth',
               '--cfg-options', short[-1], cwd=workspace)
     assert run.code == 0 and 'mIoU' in run.output, run.output
+
+
+@pytest.mark.parametrize('name', ['retinanet_bccd.py', 'fpn_camvid.py'])
+def test_examples_build(name):
+    """The configs behind the measured figures: model and classes agree."""
+    assert f'docs/examples/{name}' in README
+    config = Config.fromfile(ROOT / 'docs' / 'examples' / name)
+    init_default_scope(config.default_scope)
+    model = MODELS.build(config.model)
+    head = model.bbox_head if config.default_scope == 'mmdet' else model.decode_head
+    assert head.num_classes == len(config.train_dataloader.dataset.metainfo.classes)
 
 
 def test_layer_and_operator():
