@@ -113,6 +113,23 @@ def _pretrained_arguments(config: dict) -> dict:
     return config
 
 
+class _ChannelsLastGradient(torch.autograd.Function):
+    """Identity whose gradient is channels_last: of mixed formats convolutions and norms make slow copies."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return grad.contiguous(memory_format=torch.channels_last)
+
+
+def channels_last_gradient(x: Tensor) -> Tensor:
+    """x, which passes its gradient on in the memory format that it has itself."""
+    return _ChannelsLastGradient.apply(x) if x.requires_grad else x
+
+
 def run_checkpointed(function: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool) -> Tensor:
     """Calls ``function(x)``; with_cp keeps only x for the backward pass and computes the rest again.
 

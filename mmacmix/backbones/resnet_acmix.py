@@ -7,13 +7,15 @@ kernels survive initialisation, outputs of all stages, no classifier.
 
 from typing import Iterable, Sequence, Tuple, Union
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from mmengine.model.weight_init import constant_init
 from torch import Tensor, nn
 
-from mmacmix.backbones.base import Backbone, run_checkpointed
+from mmacmix.backbones.base import Backbone, channels_last_gradient, run_checkpointed
+from mmacmix.backbones.fold import affine_of, conv_norm
 from mmacmix.layers import ACmix
 from mmacmix.ops.checks import check_positive_integers
 from mmacmix.registry import MODELS
@@ -61,11 +63,13 @@ class Bottleneck(BaseModule):
         return run_checkpointed(self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:
-        out = F.relu(getattr(self, self.norm1_name)(self.conv1(x)), inplace=True)
-        out = F.relu(getattr(self, self.norm2_name)(self.conv2(out)), inplace=True)
-        out = getattr(self, self.norm3_name)(self.conv3(out))
-        identity = x if self.downsample is None else self.downsample(x)
-        return F.relu(out + identity, inplace=True)
+        out = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
+        norm = getattr(self, self.norm2_name)
+        affine = affine_of(norm)
+        out = norm(self.conv2(out)) if affine is None else self.conv2(out, affine)
+        out = conv_norm(self.conv3, getattr(self, self.norm3_name), F.relu(out, inplace=True))
+        identity = x if self.downsample is None else conv_norm(*self.downsample, x)
+        return F.relu(out.add_(identity), inplace=True)
 
 
 @MODELS.register_module()
@@ -179,13 +183,16 @@ class ResNetACmix(Backbone):
         return (getattr(self, f'layer{stage + 1}'),)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        x = F.relu(getattr(self, self.norm1_name)(self.conv1(x)), inplace=True)
+        on_cpu = x.device.type == 'cpu'
+        if on_cpu:  # the faster format there
+            x = x.contiguous(memory_format=torch.channels_last)
+        x = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
         x = self.maxpool(x)
         outs = []
         for i in range(self.out_indices[-1] + 1):
             x = getattr(self, f'layer{i + 1}')(x)
             if i in self.out_indices:
-                outs.append(x)
+                outs.append(channels_last_gradient(x) if on_cpu else x)
         return tuple(outs)
 
 

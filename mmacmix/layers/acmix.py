@@ -5,11 +5,14 @@ names and shapes of the released code, and its weights give its outputs. What di
 map size, dilation, half precision and memory formats work, and memory does not grow with the window.
 """
 
+from typing import Optional, Tuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmacmix.layers.shift import init_shift_kernels
-from mmacmix.ops import convolution_path, local_attention
+from mmacmix.ops import convolution_path, packed_local_attention
 from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
 
 
@@ -95,35 +98,46 @@ class ACmix(nn.Module):
         nn.init.constant_(self.rate1, 0.5)
         nn.init.constant_(self.rate2, 0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, affine: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
+        """
+        Args:
+            x: (B, in_channels, H, W).
+            affine: Factor and summand of each output channel, (out_channels,) both: a batch normalisation by
+                running statistics, which then costs nothing.
+        """
         if x.dim() != 4 or x.size(1) != self.in_channels:
             raise ValueError(
                 f'x must have shape (B, in_channels={self.in_channels}, H, W), got x.shape={tuple(x.shape)}'
             )
-        heads = (self.num_heads, -1)
-        q = self.conv1(x).unflatten(1, heads)  # (B, heads, d, H, W)
-        k = self.conv2(x).unflatten(1, heads)
-        v = self.conv3(x).unflatten(1, heads)
-        attention = local_attention(
-            q,
-            k - self.position_code(x),
-            v,
-            self.attn_kernel_size,
-            self.stride,
-            self.dilation,
-        )
+        if x.device.type == 'cpu':
+            # Convolutions and attention read and write all channels of a pixel at once.
+            x = x.contiguous(memory_format=torch.channels_last)
+        qkv = self._project(x)
+        window = (self.attn_kernel_size, self.stride, self.dilation)
+        attention = packed_local_attention(qkv, *window, position=self.position_code(x))
+        # A factor of the kernels costs less than one of the map.
+        rate1, rate2, shift = self.rate1, self.rate2, None
+        if affine is not None:
+            rate1, rate2, shift = rate1 * affine[0], rate2 * affine[0], affine[1]
+        kernels = self.dep_conv.weight * rate2.view(-1, 1, 1, 1)
         convolution = convolution_path(
-            q,
-            k,
-            v,
-            self.fc.weight,
-            self.dep_conv.weight,
-            stride=self.stride,
-            dilation=self.dilation,
+            qkv, self.fc.weight, kernels, stride=self.stride, dilation=self.dilation, bias=shift
         )
-        attention = attention.flatten(1, 2)
-        # A parameter of one element would take half-precision maps up to its own precision.
-        return self.rate1.to(attention.dtype) * attention + self.rate2.to(convolution.dtype) * convolution
+        # A parameter would take half-precision maps up to its own precision.
+        rate1 = rate1.to(attention.dtype).view(-1, 1, 1)
+        return torch.addcmul(convolution, attention.flatten(1, 2), rate1)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, (B, 3, heads, d, H, W).
+
+        In memory the channels are ordered (d, 3, heads), as the groups of the convolution path need them.
+        """
+        convs = (self.conv1, self.conv2, self.conv3)
+        size = (3, self.num_heads, -1)
+        weight = torch.cat([c.weight for c in convs]).unflatten(0, size).permute(2, 0, 1, 3, 4, 5)
+        bias = torch.cat([c.bias for c in convs]).view(size).permute(2, 0, 1)
+        qkv = F.conv2d(x, weight.flatten(0, 2), bias.flatten())
+        return qkv.unflatten(1, (-1, 3, self.num_heads)).permute(0, 2, 3, 1, 4, 5)
 
     def position_code(self, x: Tensor) -> Tensor:
         """Code (d, H, W) of each pixel's place, x and y each from -1 to 1 over the map."""

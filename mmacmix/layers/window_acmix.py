@@ -140,8 +140,8 @@ class WindowACmix(nn.Module):
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
     def _convolution(self, qkv: Tensor) -> Tensor:
-        q, k, v = qkv.permute(3, 0, 4, 5, 1, 2)  # (B, heads, d, H, W) each
-        out = convolution_path(q, k, v, self.fc.weight, self.dep_conv.weight, self.fc.bias)
+        qkv = qkv.permute(0, 3, 4, 5, 1, 2)  # (B, 3, heads, d, H, W)
+        out = convolution_path(qkv, self.fc.weight, self.dep_conv.weight, self.fc.bias)
         return out.permute(0, 2, 3, 1)
 
     def extra_repr(self) -> str:

@@ -6,20 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Multiply-adds per pixel and channel of a head: 108 heads one after the other, 27 heads**2 fused (3 x 3). Training
-# on a CPU was 2.1 times as fast fused at 4 heads. A bias of fc would need a map of its own along the border.
+# Multiply-adds per pixel and channel of a head: 108 heads one after the other, 27 heads**2 fused (3 x 3). Fused there
+# is no intermediate of k * k * d channels; at 4 heads training on a CPU was twice as fast so.
 FUSED_HEADS = 4
 
 
 def convolution_path(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    qkv: Tensor,
     fc_weight: Tensor,
     dep_weight: Tensor,
     fc_bias: Optional[Tensor] = None,
     stride: int = 1,
     dilation: int = 1,
+    bias: Optional[Tensor] = None,
 ) -> Tensor:
     """Convolution from the maps that attention projects (ACmix paper, section 3.3, figure 3).
 
@@ -27,52 +26,63 @@ def convolution_path(
     channels of a head; then channel c of d convolves its k * k maps into ``heads`` outputs.
 
     Args:
-        q, k, v: The projections, (B, heads, d, H, W) each, without position code; any strides.
+        qkv: The projections, (B, 3, heads, d, H, W), without position code; any strides, and no copy
+            where it is a view of (B, d, 3, heads, H, W), contiguous or channels_last.
         fc_weight: (k * k, 3 * heads, 1, 1).
         dep_weight: (heads * d, k * k, k, k), the kernels of d groups.
         fc_bias: (k * k,), or None. The border is zero-padded after this bias.
         stride: Step between outputs.
         dilation: Step between the taps of dep_weight.
+        bias: Bias of the outputs, (heads * d,), or None.
 
     Returns:
         (B, d * heads, ceil(H / stride), ceil(W / stride)); channels are ordered (d, head), while
         attention's are ordered (head, d): released weights rely on adding the two as they stand.
     """
-    if fc_bias is None and q.size(1) <= FUSED_HEADS:
-        return _fused(q, k, v, fc_weight, dep_weight, stride, dilation)
-    return _as_defined(q, k, v, fc_weight, dep_weight, fc_bias, stride, dilation)
+    maps = qkv.flatten(1, 2).transpose(1, 2)  # (B, d, 3 heads, H, W)
+    if qkv.size(2) > FUSED_HEADS:
+        maps = _mix(maps, fc_weight, fc_bias)
+        weight = dep_weight
+    else:
+        weight = fused_weight(fc_weight, dep_weight, fc_bias)
+        if fc_bias is not None:
+            maps = torch.cat([maps, torch.ones_like(maps[:, :, :1])], 2)
+    return grouped_convolution(maps, weight, bias, stride, dilation)
 
 
-def _as_defined(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    fc_weight: Tensor,
-    dep_weight: Tensor,
-    fc_bias: Optional[Tensor],
-    stride: int,
-    dilation: int,
+def fused_weight(fc_weight: Tensor, dep_weight: Tensor, fc_bias: Optional[Tensor] = None) -> Tensor:
+    """Kernels of the one convolution that ``fc`` and ``dep_conv`` make: (heads * d, 3 * heads, k, k).
+
+    With a bias there is one input more, a map of ones: zero-padded, it is right at the border too.
+    """
+    mixing = fc_weight.flatten(1)
+    if fc_bias is not None:
+        mixing = torch.cat([mixing, fc_bias.unsqueeze(1)], 1)
+    return torch.einsum('ctyx,tm->cmyx', dep_weight, mixing)
+
+
+def grouped_convolution(
+    maps: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """The two convolutions one after the other, with an intermediate of k * k * d channels."""
-    d, height = q.shape[2:4]
-    maps = torch.cat([q, k, v], 1).flatten(2, 3)  # (B, 3 heads, d * H, W)
-    mixed = F.conv2d(maps, fc_weight, fc_bias)  # (B, k * k, d * H, W)
-    mixed = mixed.unflatten(2, (d, height)).transpose(1, 2)  # (B, d, k * k, H, W)
-    mixed = mixed.flatten(1, 2)
-    return F.conv2d(
-        mixed, dep_weight, None, stride, _padding(dep_weight, dilation), dilation, groups=d
-    )
+    """Convolves each of the d groups of (B, d, inputs, H, W) by its share of (heads * d, inputs, k, k)."""
+    padding = dilation * (weight.size(3) // 2)
+    if _channels_last(maps):
+        # Flattened in place, a batch of one image gets a stride with which the weight gradient of a float64
+        # convolution is wrong (torch 2.13).
+        x = maps.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+    else:
+        x = maps.flatten(1, 2)
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups=maps.size(1))
 
 
-def _fused(
-    q: Tensor, k: Tensor, v: Tensor, fc_weight: Tensor, dep_weight: Tensor, stride: int, dilation: int
-) -> Tensor:
-    """The two convolutions as one: their weights are multiplied first, so there is no intermediate."""
-    d = q.size(2)
-    maps = torch.cat([q, k, v], 1).transpose(1, 2).flatten(1, 2)  # (B, d * 3 heads, H, W)
-    weight = torch.einsum('ctyx,tm->cmyx', dep_weight, fc_weight.flatten(1))  # (C, 3 heads, k, k)
-    return F.conv2d(maps, weight, None, stride, _padding(dep_weight, dilation), dilation, groups=d)
+def _channels_last(maps: Tensor) -> bool:
+    return maps.stride(2) < maps.stride(4)
 
 
-def _padding(dep_weight: Tensor, dilation: int) -> int:
-    return dilation * (dep_weight.size(-1) // 2)
+def _mix(maps: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    """The 1x1 convolution ``fc`` of each of the d groups of (B, d, 3 heads, H, W)."""
+    weight = weight.flatten(1)
+    if _channels_last(maps):
+        return F.linear(maps.permute(0, 3, 4, 1, 2), weight, bias).permute(0, 3, 4, 1, 2)
+    mixed = (weight @ maps.flatten(3)).unflatten(3, maps.shape[3:])
+    return mixed if bias is None else mixed + bias[:, None, None]

@@ -36,22 +36,15 @@ def fold_reflection(grad: Tensor, dim: int, length: int, pad: int) -> Tensor:
     Border rows are added one after the other, so the result does not depend on any thread order.
 
     Args:
-        grad: Gradient of the padded axis. It may be cut off at the end (rows nobody read) or go
-            on beyond length + 2 pad (rows of filling, which are left out).
+        grad: Gradient of the padded axis, which is overwritten. What lies beyond length + 2 pad is left out.
         dim: The padded axis.
         length: Its length without the border.
         pad: Width of the border on each side.
 
     Returns:
-        Gradient whose axis ``dim`` has ``length`` entries.
+        View of ``grad`` whose axis ``dim`` has ``length`` entries.
     """
-    size = min(grad.size(dim), length + 2 * pad)
-    inner = min(length, size - pad)
-    shape = list(grad.shape)
-    shape[dim] = length
-    out = grad.new_zeros(shape)
-    out.narrow(dim, 0, inner).copy_(grad.narrow(dim, pad, inner))
     index = reflection_index(length, pad).tolist()
-    for i in [*range(pad), *range(pad + length, size)]:
-        out.select(dim, index[i]).add_(grad.select(dim, i))
-    return out
+    for i in [*range(pad), *range(pad + length, length + 2 * pad)]:
+        grad.select(dim, pad + index[i]).add_(grad.select(dim, i))
+    return grad.narrow(dim, pad, length)

@@ -34,6 +34,7 @@ from mmacmix.ops.window import Window
 # Under TRITON_INTERPRET=1 kernels are Python functions, which run on the CPU.
 INTERPRETED = not isinstance(forward_taps, triton.runtime.JITFunction)
 MAX_HEAD_DIM = 128
+USES_OUTPUT = True  # in the backward pass
 
 
 class Launch(NamedTuple):
@@ -47,20 +48,20 @@ class Launch(NamedTuple):
         return self.constants['TILE_H'], self.constants['TILE_W']
 
 
-def unavailable(q: Tensor) -> Optional[str]:
-    """Why the kernels cannot run for queries such as q (B, heads, d, H, W); None if they can."""
-    if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        return f'the Triton kernels compute in float32, float16 or bfloat16, got {q.dtype}'
-    if not 1 <= q.size(2) <= MAX_HEAD_DIM:
-        return f'the Triton kernels take 1 to {MAX_HEAD_DIM} channels per head, got {q.size(2)}'
+def unavailable(dtype: torch.dtype, device: torch.device, head_dim: int) -> Optional[str]:
+    """Why the kernels cannot run for such tensors; None if they can."""
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f'the Triton kernels compute in float32, float16 or bfloat16, got {dtype}'
+    if not 1 <= head_dim <= MAX_HEAD_DIM:
+        return f'the Triton kernels take 1 to {MAX_HEAD_DIM} channels per head, got {head_dim}'
     if INTERPRETED:
         return None
-    if q.device.type != 'cuda' or torch.version.cuda is None:
-        return f'the Triton kernels run on NVIDIA GPUs, got a tensor on {q.device}'
-    capability = torch.cuda.get_device_capability(q.device)
+    if device.type != 'cuda' or torch.version.cuda is None:
+        return f'the Triton kernels run on NVIDIA GPUs, got a tensor on {device}'
+    capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         version = '.'.join(map(str, capability))
-        return f'the Triton kernels need compute capability 8.0 or higher, got {version} ({q.device})'
+        return f'the Triton kernels need compute capability 8.0 or higher, got {version} ({device})'
     return None
 
 

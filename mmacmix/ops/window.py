@@ -1,5 +1,6 @@
 """The geometry of one call of local attention."""
 
+from math import gcd
 from typing import NamedTuple
 
 
@@ -10,3 +11,17 @@ class Window(NamedTuple):
     stride: int
     dilation: int
     scale: float
+
+    @property
+    def pad(self) -> int:
+        """Width of the border that windows reach into, in pixels."""
+        return self.kernel_size // 2 * self.dilation
+
+    @property
+    def phases(self) -> int:
+        """Classes of queries per axis whose windows share no pixel."""
+        return self.dilation // gcd(self.stride, self.dilation)
+
+    def outputs(self, length: int) -> int:
+        """Queries along an axis of ``length`` pixels."""
+        return -(-length // self.stride)
