@@ -88,25 +88,23 @@ def test_official_order_is_the_reference(tool, relative_error, size, kernel, str
 
 @pytest.mark.parametrize('stride, dilation', [(1, 1), (2, 2)])
 def test_official_layer_is_acmix(tool, relative_error, stride, dilation):
-    layer = ACmix(6, 8, num_heads=2, attn_kernel_size=5, stride=stride, dilation=dilation).double()
+    options = dict(num_heads=2, attn_kernel_size=5, conv_kernel_size=5, stride=stride, dilation=dilation)
+    layer = ACmix(6, 8, **options).double()
+    official = tool('official').OfficialACmix(6, 8, **options).double()
+    official.load_state_dict(layer.state_dict())
     x = torch.randn(2, 6, 9, 11, dtype=torch.float64)
-    official = tool('official').OfficialACmix(layer)
-    assert {id(p) for p in official.parameters()} == {id(p) for p in layer.parameters()}
-    expected = layer(x)
-    assert relative_error(official(x), expected) < 1e-12
+    assert relative_error(official(x), layer(x)) < 1e-12
 
 
-def test_official_backbone_is_resnet_acmix(tool, relative_error):
-    model = ResNetACmix(26, base_channels=8, stem_channels=8, zero_init_residual=False).eval()
-    x = torch.randn(1, 3, 128, 160)
-    expected = model(x)
-    official = tool('official').use_official_operations(model)
-    kinds = [type(module).__name__ for module in official.modules()]
-    assert kinds.count('OfficialACmix') == 8 and 'ACmix' not in kinds
-    for a, b in zip(official(x), expected):
+@pytest.mark.parametrize('training', [False, True])
+def test_official_backbone_is_resnet_acmix(tool, relative_error, training):
+    options = dict(base_channels=8, stem_channels=8, zero_init_residual=False)
+    model = ResNetACmix(50, **options).train(training)
+    official = tool('official').official_resnet_acmix_50(**options).train(training)
+    official.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 128, 160)
+    for a, b in zip(official(x), model(x)):
         assert relative_error(a, b) < 1e-4
-    with pytest.raises(ValueError, match='model must have layers of type ACmix, got Linear without one'):
-        tool('official').use_official_operations(torch.nn.Linear(1, 1))
 
 
 @pytest.mark.skipif(torch.__version__ < (2, 5), reason='FlexAttention came with torch 2.5')
@@ -328,7 +326,8 @@ def test_commit_and_versions_without_git(tool, monkeypatch, tmp_path):
     ('operator_cost', ['--dtype', 'int8'], "--dtype: invalid choice: 'int8'"),
     ('backbone_cost', ['--sides', 'resnet-51'], "--sides: model must be one of .*, got 'resnet-51'"),
     ('backbone_cost', ['--sides', 'resnet-50:fast'], "--sides: variant must be one of .*, got 'fast'"),
-    ('backbone_cost', ['--sides', 'swin-t:official'], "variant 'official' needs a resnet-acmix model, got 'swin-t'"),
+    ('backbone_cost', ['--sides', 'swin-t:official'], "'official' needs the model resnet-acmix-50, got 'swin-t'"),
+    ('backbone_cost', ['--sizes', '96'], '--sizes must be above 96 for --sides resnet-acmix-50:official, got 96x96'),
     ('backbone_cost', ['--sides', 'swin-t:deploy'], r"'deploy' needs a method switch_to_deploy\(\), which SwinTransf"),
     ('plot_cost', ['no.csv', '--out', '.'], 'No such file'),
     ('write_tables', ['--into', 'no.md'], 'No such file'),
@@ -396,7 +395,7 @@ def figures(tool, tmp_path):
     rows[-1]['status'] = 'out of memory'
     old = dict(rows[0], date='2029-01-01T00:00:00Z', median_s=99, side='reference')
     path = tmp_path / 'figures.csv'
-    records.append(path, [old, *rows])
+    records.append(path, [old, *rows, old])
     return path
 
 

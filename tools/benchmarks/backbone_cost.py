@@ -12,7 +12,7 @@ import sys
 from typing import Callable, Dict
 
 import torch
-from official import use_official_operations
+from official import official_resnet_acmix_50
 from runs import PASSES, add_arguments, check_arguments, run, size
 from torch import nn
 
@@ -49,6 +49,7 @@ MODELS: Dict[str, Callable[[], nn.Module]] = {
     'swin-t': lambda: swin((2, 2, 6, 2)),
 }
 VARIANTS = ('channels_last', 'deploy', 'official')
+SMALLEST_OFFICIAL = 96  # pixels: reflection by 3 needs maps of 4 x 4 at 1/32
 DEFAULT_SIDES = (
     'resnet-acmix-50', 'resnet-acmix-50:official', 'resnet-50', 'resnet-50:channels_last', 'swin-acmix-t', 'swin-t',
 )
@@ -67,7 +68,9 @@ def build(side: str) -> nn.Module:
         if variant == 'channels_last':
             model = model.to(memory_format=torch.channels_last)
         elif variant == 'official':
-            use_official_operations(model)
+            weights = model.state_dict()
+            model = official_resnet_acmix_50()
+            model.load_state_dict(weights)
         elif not hasattr(model, 'switch_to_deploy'):
             raise ValueError(f"'deploy' needs a method switch_to_deploy(), which {type(model).__name__} does not have")
         else:
@@ -92,11 +95,11 @@ def prepare(case: dict, side: str) -> Callable[[int, int], Callable[[], None]]:
                 model(images)
 
         def train() -> None:
-            for parameter in model.parameters():
-                parameter.grad = None
             with torch.autocast(**autocast):
                 loss = sum(x.mean() for x in model(images))
             loss.backward()
+            for parameter in model.parameters():  # the next call allocates them again
+                parameter.grad = None
 
         return train if case['pass'] == 'training' else infer
 
@@ -117,8 +120,12 @@ def parse_args(argv: list) -> argparse.Namespace:
     args = parser.parse_args(argv)
     check_arguments(parser, args)
     for side in args.sides:
-        if 'acmix' not in side and importlib.util.find_spec('mmdet') is None:
+        official = 'official' in side
+        if ('acmix' not in side or official) and importlib.util.find_spec('mmdet') is None:
             parser.error(f'--sides {side} needs mmdet, which is not installed')
+        for height, width in args.sizes:
+            if official and min(height, width) <= SMALLEST_OFFICIAL:
+                parser.error(f'--sizes must be above {SMALLEST_OFFICIAL} for --sides {side}, got {height}x{width}')
         if 'deploy' in side:
             try:
                 build(side)
@@ -134,10 +141,10 @@ def side_name(text: str) -> str:
     for variant in variants:
         if variant not in VARIANTS:
             raise argparse.ArgumentTypeError(f'variant must be one of {", ".join(VARIANTS)}, got {variant!r}')
-        if variant == 'official' and not name.startswith('resnet-acmix'):
-            raise argparse.ArgumentTypeError(f"variant 'official' needs a resnet-acmix model, got {name!r}")
-    if 'deploy' in variants and 'official' in variants:
-        raise argparse.ArgumentTypeError(f"variants 'deploy' and 'official' exclude each other, got {text!r}")
+        if variant == 'official' and name != 'resnet-acmix-50':
+            raise argparse.ArgumentTypeError(f"variant 'official' needs the model resnet-acmix-50, got {name!r}")
+    if len(variants) > 1 and 'official' in variants:
+        raise argparse.ArgumentTypeError(f"variant 'official' must be the only one, got {text!r}")
     return text
 
 

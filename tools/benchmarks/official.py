@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmacmix.layers import ACmix
-
 
 def official_attention(
     q: Tensor, k: Tensor, v: Tensor, position: Tensor, kernel_size: int = 7, stride: int = 1, dilation: int = 1
@@ -42,20 +40,44 @@ def official_attention(
 
 
 class OfficialACmix(nn.Module):
-    """An ACmix layer in the released order of operations, both paths, on the parameters of another.
+    """An ACmix layer in the released order of operations, both paths.
 
-    Args:
-        layer: Its parameters are used, not copied, under the released names.
+    Arguments and parameters are those of ``mmacmix.layers.ACmix``, whose state_dict it loads.
     """
 
-    def __init__(self, layer: ACmix) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_heads: int = 4,
+        attn_kernel_size: int = 7,
+        conv_kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
-        for name in ('in_channels', 'out_channels', 'num_heads', 'attn_kernel_size', 'conv_kernel_size'):
-            setattr(self, name, getattr(layer, name))
-        self.stride, self.dilation = layer.stride, layer.dilation
-        for name, child in layer.named_children():
-            self.add_module(name, child)
-        self.rate1, self.rate2 = layer.rate1, layer.rate2
+        self.num_heads = num_heads
+        self.attn_kernel_size = attn_kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        head_dim, taps = out_channels // num_heads, conv_kernel_size**2
+        self.rate1 = nn.Parameter(torch.full((1,), 0.5))
+        self.rate2 = nn.Parameter(torch.full((1,), 0.5))
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv2 = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv3 = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv_p = nn.Conv2d(2, head_dim, 1)
+        self.fc = nn.Conv2d(3 * num_heads, taps, 1, bias=False)
+        self.dep_conv = nn.Conv2d(
+            taps * head_dim,
+            out_channels,
+            conv_kernel_size,
+            stride,
+            conv_kernel_size // 2 * dilation,
+            dilation,
+            groups=head_dim,
+            bias=False,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -68,30 +90,28 @@ class OfficialACmix(nn.Module):
         )
         position = self.conv_p(grid.unsqueeze(0)).squeeze(0)
         attention = official_attention(q, k, v, position, self.attn_kernel_size, self.stride, self.dilation)
-        maps = torch.cat([q, k, v], 1).flatten(3)  # (B, 3 heads, d, H * W)
-        maps = F.conv2d(maps, self.fc.weight)  # (B, taps, d, H * W)
+        maps = self.fc(torch.cat([q, k, v], 1).flatten(3))  # (B, 3 heads, d, H * W) to (B, taps, d, H * W)
         maps = maps.permute(0, 2, 1, 3).reshape(x.size(0), -1, height, width)
-        convolution = F.conv2d(
-            maps,
-            self.dep_conv.weight,
-            stride=self.stride,
-            padding=self.conv_kernel_size // 2 * self.dilation,
-            dilation=self.dilation,
-            groups=self.out_channels // self.num_heads,
-        )
-        return self.rate1 * attention.flatten(1, 2) + self.rate2 * convolution
+        return self.rate1 * attention.flatten(1, 2) + self.rate2 * self.dep_conv(maps)
 
 
-def use_official_operations(model: nn.Module) -> nn.Module:
-    """Replaces every ACmix layer of a model by its OfficialACmix, in place.
+def official_resnet_acmix_50(**options) -> nn.Module:
+    """ResNet-ACmix-50 as it was released: mmdet's ResNet-50 whose 3x3 convolutions are OfficialACmix.
 
-    Raises:
-        ValueError: The model has no ACmix layer.
+    Args:
+        options: Further arguments of mmdet's ResNet.
+
+    Returns:
+        Backbone that loads the state_dict of ``mmacmix.backbones.ResNetACmix(50)``.
     """
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, ACmix)]
-    if not found:
-        raise ValueError(f'model must have layers of type ACmix, got {type(model).__name__} without one')
-    for name, module in found:
-        parent, _, child = name.rpartition('.')
-        setattr(model.get_submodule(parent), child, OfficialACmix(module))
+    from mmdet.models.backbones import ResNet
+    from mmdet.models.backbones.resnet import Bottleneck
+
+    model = ResNet(50, norm_eval=False, **options)
+    for block in model.modules():
+        if isinstance(block, Bottleneck):
+            conv = block.conv2
+            block.conv2 = OfficialACmix(
+                conv.in_channels, conv.out_channels, stride=conv.stride[0], dilation=conv.dilation[0]
+            )
     return model

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Iterator
 
-TINY = 64  # pixels: of the call that loads libraries and settles caches before memory is measured
+TINY = 128  # pixels: of the call that loads libraries and settles caches before memory is measured
 
 
 def answer(job: dict) -> Iterator[dict]:
