@@ -112,7 +112,7 @@ class ACmix(nn.Module):
         if x.device.type == 'cpu':
             # Convolutions and attention read and write all channels of a pixel at once.
             x = x.contiguous(memory_format=torch.channels_last)
-        qkv = self._project(x)
+        qkv, maps = _Fork.apply(self._project(x))
         window = (self.attn_kernel_size, self.stride, self.dilation)
         attention = packed_local_attention(qkv, *window, position=self.position_code(x))
         # A factor of the kernels costs less than one of the map.
@@ -121,7 +121,7 @@ class ACmix(nn.Module):
             rate1, rate2, shift = rate1 * affine[0], rate2 * affine[0], affine[1]
         kernels = self.dep_conv.weight * rate2.view(-1, 1, 1, 1)
         convolution = convolution_path(
-            qkv, self.fc.weight, kernels, stride=self.stride, dilation=self.dilation, bias=shift
+            maps, self.fc.weight, kernels, stride=self.stride, dilation=self.dilation, bias=shift
         )
         # A parameter would take half-precision maps up to its own precision.
         rate1 = rate1.to(attention.dtype).view(-1, 1, 1)
@@ -154,3 +154,15 @@ class ACmix(nn.Module):
             f'attn_kernel_size={self.attn_kernel_size}, conv_kernel_size={self.conv_kernel_size}, '
             f'stride={self.stride}, dilation={self.dilation}'
         )
+
+
+class _Fork(torch.autograd.Function):
+    """The projection for its two users; their gradients are added in place, as they are as large as three maps."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tuple[Tensor, Tensor]:
+        return x.view_as(x), x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, first: Tensor, second: Tensor) -> Tensor:
+        return first + second if torch.is_grad_enabled() else first.add_(second)

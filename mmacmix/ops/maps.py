@@ -124,9 +124,7 @@ class Maps:
     ) -> None:
         """Writes sums of the maps of :meth:`load` to gradients (B, heads, d, H, W); overwrites ``sums``."""
         grads = [_pixels(x) for x in grads]
-        if window.stride > 1:
-            grads[0].zero_()
-            grads[0] = grads[0][:, :, :: window.stride, :: window.stride]
+        grads[0] = grads[0][:, :, :: window.stride, :: window.stride]
         sums_q, *sums_kv = sums
         parts = [self._queries(sums_q.mul_(window.scale), grads[0])]
         for x in sums_kv:
