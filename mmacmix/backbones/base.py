@@ -73,6 +73,21 @@ class Backbone(BaseModule):
                     module.eval()
         return self
 
+    def switch_to_deploy(self) -> 'Backbone':
+        """Merges weights for inference, in place: projections, convolution path, rates and batch normalisation.
+
+        Outputs stay the same but for rounding. The backbone cannot be trained any more, and its state_dict has
+        other names: save the trained weights first.
+
+        Returns:
+            The backbone, in evaluation mode.
+        """
+        self.eval()
+        for module in list(self.modules()):
+            if module is not self and hasattr(module, 'switch_to_deploy'):
+                module.switch_to_deploy()
+        return self
+
     def _frozen_modules(self) -> Iterable[nn.Module]:
         if self.frozen_stages >= 0:
             yield from self.stem_modules()

@@ -34,3 +34,23 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     weight = (conv.weight * affine[0].view(-1, 1, 1, 1)).to(conv.weight.dtype)
     shift = affine[1].to(conv.weight.dtype)
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+@torch.no_grad()
+def merge(conv: nn.Conv2d, norm: nn.Module) -> Tuple[nn.Conv2d, nn.Module]:
+    """Both as one convolution and an identity; as they are where that is not exact."""
+    affine = affine_of(norm)
+    if affine is None:
+        return conv, norm
+    merged = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+    ).to(conv.weight)
+    merged.weight.copy_(conv.weight * affine[0].view(-1, 1, 1, 1))
+    merged.bias.copy_(affine[1])
+    return merged.requires_grad_(False), nn.Identity()

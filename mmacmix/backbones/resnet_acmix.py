@@ -15,7 +15,7 @@ from mmengine.model.weight_init import constant_init
 from torch import Tensor, nn
 
 from mmacmix.backbones.base import Backbone, channels_last_gradient, run_checkpointed
-from mmacmix.backbones.fold import affine_of, conv_norm
+from mmacmix.backbones.fold import affine_of, conv_norm, merge
 from mmacmix.layers import ACmix
 from mmacmix.ops.checks import check_positive_integers
 from mmacmix.registry import MODELS
@@ -58,6 +58,18 @@ class Bottleneck(BaseModule):
         super().init_weights()
         if self.zero_init_residual:
             constant_init(getattr(self, self.norm3_name), 0)
+
+    def switch_to_deploy(self) -> None:
+        self.conv1, norm1 = merge(self.conv1, getattr(self, self.norm1_name))
+        setattr(self, self.norm1_name, norm1)
+        self.conv3, norm3 = merge(self.conv3, getattr(self, self.norm3_name))
+        setattr(self, self.norm3_name, norm3)
+        if self.downsample is not None:
+            self.downsample = nn.Sequential(*merge(*self.downsample))
+        affine = affine_of(getattr(self, self.norm2_name))
+        self.conv2.switch_to_deploy(affine)
+        if affine is not None:
+            setattr(self, self.norm2_name, nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         return run_checkpointed(self._forward, x, self.with_cp)
@@ -181,6 +193,12 @@ class ResNetACmix(Backbone):
 
     def stage_modules(self, stage: int) -> Iterable[nn.Module]:
         return (getattr(self, f'layer{stage + 1}'),)
+
+    def switch_to_deploy(self) -> 'ResNetACmix':
+        super().switch_to_deploy()
+        self.conv1, norm1 = merge(self.conv1, getattr(self, self.norm1_name))
+        setattr(self, self.norm1_name, norm1)
+        return self
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         on_cpu = x.device.type == 'cpu'

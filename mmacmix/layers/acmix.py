@@ -5,7 +5,7 @@ names and shapes of the released code, and its weights give its outputs. What di
 map size, dilation, half precision and memory formats work, and memory does not grow with the window.
 """
 
-from typing import Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path, packed_local_attention
 from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
+from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight
 
 
 class ACmix(nn.Module):
@@ -84,6 +85,7 @@ class ACmix(nn.Module):
         self.dep_conv = nn.Conv2d(
             taps * head_dim, out_channels, conv_kernel_size, groups=head_dim, bias=False
         )
+        self.merged: Optional[nn.Module] = None  # by switch_to_deploy
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -112,32 +114,56 @@ class ACmix(nn.Module):
         if x.device.type == 'cpu':
             # Convolutions and attention read and write all channels of a pixel at once.
             x = x.contiguous(memory_format=torch.channels_last)
-        qkv, maps = _Fork.apply(self._project(x))
-        window = (self.attn_kernel_size, self.stride, self.dilation)
-        attention = packed_local_attention(qkv, *window, position=self.position_code(x))
-        # A factor of the kernels costs less than one of the map.
-        rate1, rate2, shift = self.rate1, self.rate2, None
-        if affine is not None:
-            rate1, rate2, shift = rate1 * affine[0], rate2 * affine[0], affine[1]
-        kernels = self.dep_conv.weight * rate2.view(-1, 1, 1, 1)
+        merged = self._merge(affine) if self.merged is None else self.merged
+        heads = (-1, 3, self.num_heads)
+        qkv = F.conv2d(x, merged.project_weight, merged.project_bias).unflatten(1, heads)
+        attended, convolved = _Fork.apply(qkv.permute(0, 2, 3, 1, 4, 5))  # (B, 3, heads, d, H, W)
+        attention = packed_local_attention(
+            attended,
+            self.attn_kernel_size,
+            self.stride,
+            self.dilation,
+            position=self.position_code(x),
+        )
         convolution = convolution_path(
-            maps, self.fc.weight, kernels, stride=self.stride, dilation=self.dilation, bias=shift
+            convolved,
+            merged.mixing,
+            merged.kernels,
+            stride=self.stride,
+            dilation=self.dilation,
+            bias=merged.shift,
         )
         # A parameter would take half-precision maps up to its own precision.
-        rate1 = rate1.to(attention.dtype).view(-1, 1, 1)
-        return torch.addcmul(convolution, attention.flatten(1, 2), rate1)
+        return torch.addcmul(convolution, attention.flatten(1, 2), merged.rate.to(attention.dtype))
 
-    def _project(self, x: Tensor) -> Tensor:
-        """Queries, keys and values, (B, 3, heads, d, H, W).
-
-        In memory the channels are ordered (d, 3, heads), as the groups of the convolution path need them.
-        """
+    def _merge(self, affine: Optional[Tuple[Tensor, Tensor]]) -> '_Merged':
+        """The weights as one pass uses them: three projections as one, rates and ``affine`` inside of kernels."""
         convs = (self.conv1, self.conv2, self.conv3)
         size = (3, self.num_heads, -1)
+        # The order (d, 3, heads) of channels is that of the groups of the convolution path.
         weight = torch.cat([c.weight for c in convs]).unflatten(0, size).permute(2, 0, 1, 3, 4, 5)
         bias = torch.cat([c.bias for c in convs]).view(size).permute(2, 0, 1)
-        qkv = F.conv2d(x, weight.flatten(0, 2), bias.flatten())
-        return qkv.unflatten(1, (-1, 3, self.num_heads)).permute(0, 2, 3, 1, 4, 5)
+        rate1, rate2, shift = self.rate1, self.rate2, None
+        if affine is not None:
+            rate1, rate2 = (r * affine[0].to(r.dtype) for r in (rate1, rate2))
+            shift = affine[1].to(rate1.dtype)
+        kernels, mixing = self.dep_conv.weight * rate2.view(-1, 1, 1, 1), self.fc.weight
+        if self.num_heads <= FUSED_HEADS:
+            kernels, mixing = fused_weight(mixing, kernels), None
+        return _Merged(weight.flatten(0, 2), bias.flatten(), mixing, kernels, shift, rate1.view(-1, 1, 1))
+
+    @torch.no_grad()
+    def switch_to_deploy(self, affine: Optional[Tuple[Tensor, Tensor]] = None) -> 'ACmix':
+        """Merges the weights for good, for inference: outputs stay the same, parameters to train are gone.
+
+        Args:
+            affine: As in :meth:`forward`, where it must not be passed again.
+        """
+        if self.merged is None:
+            self.merged = _Buffers(self._merge(affine)._asdict())
+            for name in ('conv1', 'conv2', 'conv3', 'fc', 'dep_conv', 'rate1', 'rate2'):
+                delattr(self, name)
+        return self
 
     def position_code(self, x: Tensor) -> Tensor:
         """Code (d, H, W) of each pixel's place, x and y each from -1 to 1 over the map."""
@@ -154,6 +180,26 @@ class ACmix(nn.Module):
             f'attn_kernel_size={self.attn_kernel_size}, conv_kernel_size={self.conv_kernel_size}, '
             f'stride={self.stride}, dilation={self.dilation}'
         )
+
+
+class _Merged(NamedTuple):
+    """Weights as a pass uses them; ``mixing`` is None where ``kernels`` contain it."""
+
+    project_weight: Tensor
+    project_bias: Tensor
+    mixing: Optional[Tensor]
+    kernels: Tensor
+    shift: Optional[Tensor]
+    rate: Tensor
+
+
+class _Buffers(nn.Module):
+    """Holds tensors under their names."""
+
+    def __init__(self, tensors: Dict[str, Optional[Tensor]]) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor if tensor is None else tensor.detach().clone())
 
 
 class _Fork(torch.autograd.Function):

@@ -13,7 +13,7 @@ FUSED_HEADS = 4
 
 def convolution_path(
     qkv: Tensor,
-    fc_weight: Tensor,
+    fc_weight: Optional[Tensor],
     dep_weight: Tensor,
     fc_bias: Optional[Tensor] = None,
     stride: int = 1,
@@ -28,7 +28,7 @@ def convolution_path(
     Args:
         qkv: The projections, (B, 3, heads, d, H, W), without position code; any strides, and no copy
             where it is a view of (B, d, 3, heads, H, W), contiguous or channels_last.
-        fc_weight: (k * k, 3 * heads, 1, 1).
+        fc_weight: (k * k, 3 * heads, 1, 1), or None where dep_weight comes from :func:`fused_weight`.
         dep_weight: (heads * d, k * k, k, k), the kernels of d groups.
         fc_bias: (k * k,), or None. The border is zero-padded after this bias.
         stride: Step between outputs.
@@ -40,7 +40,9 @@ def convolution_path(
         attention's are ordered (head, d): released weights rely on adding the two as they stand.
     """
     maps = qkv.flatten(1, 2).transpose(1, 2)  # (B, d, 3 heads, H, W)
-    if qkv.size(2) > FUSED_HEADS:
+    if fc_weight is None:
+        weight = dep_weight
+    elif qkv.size(2) > FUSED_HEADS:
         maps = _mix(maps, fc_weight, fc_bias)
         weight = dep_weight
     else:

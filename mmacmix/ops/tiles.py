@@ -89,7 +89,8 @@ class Scratch:
         buffer = self.buffers.get(name)
         if buffer is None or buffer.numel() < size:
             self.buffers.pop(name, None)
-            buffer = self.buffers[name] = torch.zeros(size, **self.options)
+            with torch.inference_mode(False):  # a buffer may be used again outside
+                buffer = self.buffers[name] = torch.zeros(size, **self.options)
         return buffer[:size]
 
     @property

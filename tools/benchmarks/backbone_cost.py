@@ -48,10 +48,12 @@ MODELS: Dict[str, Callable[[], nn.Module]] = {
     'swin-acmix-t': lambda: swin_acmix('tiny'),
     'swin-t': lambda: swin((2, 2, 6, 2)),
 }
-VARIANTS = ('channels_last', 'deploy', 'official')
+VARIANTS = ('channels_last', 'deploy', 'norm_eval', 'official')
 SMALLEST_OFFICIAL = 96  # pixels: reflection by 3 needs maps of 4 x 4 at 1/32
 DEFAULT_SIDES = (
-    'resnet-acmix-50', 'resnet-acmix-50:official', 'resnet-50', 'resnet-50:channels_last', 'swin-acmix-t', 'swin-t',
+    'resnet-acmix-50', 'resnet-acmix-50:norm_eval', 'resnet-acmix-50:deploy', 'resnet-acmix-50:official',
+    'resnet-50', 'resnet-50:norm_eval', 'resnet-50:channels_last',
+    'swin-acmix-t', 'swin-acmix-t:deploy', 'swin-t',
 )
 
 
@@ -71,6 +73,10 @@ def build(side: str) -> nn.Module:
             weights = model.state_dict()
             model = official_resnet_acmix_50()
             model.load_state_dict(weights)
+        elif variant == 'norm_eval':
+            if not hasattr(model, 'norm_eval') or 'resnet' not in name:
+                raise ValueError(f"'norm_eval' needs batch normalisation, which {type(model).__name__} does not have")
+            model.norm_eval = True
         elif not hasattr(model, 'switch_to_deploy'):
             raise ValueError(f"'deploy' needs a method switch_to_deploy(), which {type(model).__name__} does not have")
         else:
@@ -126,7 +132,7 @@ def parse_args(argv: list) -> argparse.Namespace:
         for height, width in args.sizes:
             if official and min(height, width) <= SMALLEST_OFFICIAL:
                 parser.error(f'--sizes must be above {SMALLEST_OFFICIAL} for --sides {side}, got {height}x{width}')
-        if 'deploy' in side:
+        if 'deploy' in side or 'norm_eval' in side:
             try:
                 build(side)
             except ValueError as error:
@@ -152,8 +158,9 @@ def main(argv: list = None) -> int:
     args = parse_args(sys.argv[1:] if argv is None else argv)
     cases = []
     for name in (p for p in PASSES if p in args.passes):
-        # The deploy form is for inference.
-        sides = [side for side in dict.fromkeys(args.sides) if name == 'forward' or 'deploy' not in side]
+        # The deploy form is for inference; without training norm_eval changes nothing.
+        other = 'norm_eval' if name == 'forward' else 'deploy'
+        sides = [side for side in dict.fromkeys(args.sides) if other not in side]
         for height, width in dict.fromkeys(args.sizes) if sides else ():
             case = {'pass': name, 'height': height, 'width': width}
             for option in ('device', 'threads', 'dtype', 'batch'):

@@ -9,7 +9,12 @@ MODELS = {
     'swin-acmix-t': 'Swin-ACmix-T',
     'swin-t': 'Swin-T',
 }
-VARIANTS = {'official': 'official order', 'deploy': 'deploy form', 'channels_last': 'channels_last'}
+VARIANTS = {
+    'official': 'official order',
+    'deploy': 'deploy form',
+    'norm_eval': 'norm_eval=True',
+    'channels_last': 'channels_last',
+}
 OPERATORS = {
     'auto': 'mmacmix',
     'triton': "'triton'",
@@ -32,6 +37,7 @@ RATIOS = {
     'backbone': (
         ('resnet-acmix-50:official', 'resnet-acmix-50'),
         ('resnet-acmix-50', 'resnet-50'),
+        ('resnet-acmix-50:norm_eval', 'resnet-50:norm_eval'),
         ('resnet-acmix-50:deploy', 'resnet-50'),
         ('swin-acmix-t', 'swin-t'),
         ('swin-acmix-t:deploy', 'swin-t'),
@@ -51,7 +57,7 @@ COLORS = {
     'official': '#c0267e',
     'flex': '#d9a21b',
 }
-LINES = {'': '-', 'official': '--', 'channels_last': ':', 'deploy': '-.'}
+LINES = {'': '-', 'official': '--', 'channels_last': ':', 'deploy': '-.', 'norm_eval': (0, (5, 1, 1, 1, 1, 1))}
 
 
 def label(side: str) -> str:
