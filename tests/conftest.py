@@ -1,5 +1,7 @@
 """What tests of several areas share."""
 
+import importlib
+import importlib.util
 import json
 import zlib
 from pathlib import Path
@@ -7,6 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+if not torch.cuda.is_available() and importlib.util.find_spec('triton'):
+    # Kernels are made for Triton's interpreter, or for a GPU, when they are imported: before any test does.
+    with pytest.MonkeyPatch.context() as _patch:
+        _patch.setenv('TRITON_INTERPRET', '1')
+        importlib.import_module('mmacmix.ops.triton_kernels')
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
 

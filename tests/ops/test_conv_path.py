@@ -39,7 +39,7 @@ def test_equals_the_official_order(heads, with_bias, stride):
     (q, k, v), fc, dep, bias = case(heads, 5)
     bias = bias if with_bias else None
     leaves = [x for x in (q, k, v, fc, dep, bias) if x is not None]
-    actual = convolution_path(q, k, v, fc, dep, bias, stride)
+    actual = convolution_path(torch.stack([q, k, v], 1), fc, dep, bias, stride)
     expected = official(q, k, v, fc, dep, bias, stride)
     torch.testing.assert_close(actual, expected)
     grad = torch.randn_like(actual)
@@ -51,9 +51,9 @@ def test_equals_the_official_order(heads, with_bias, stride):
 @pytest.mark.parametrize('stride, dilation', [(1, 1), (2, 1), (1, 2), (2, 3)])
 def test_fused_equals_plain(kernel, stride, dilation, monkeypatch):
     (q, k, v), fc, dep, _ = case(4, 3, kernel)
-    fused = convolution_path(q, k, v, fc, dep, stride=stride, dilation=dilation)
+    fused = convolution_path(torch.stack([q, k, v], 1), fc, dep, stride=stride, dilation=dilation)
     monkeypatch.setattr(module, 'FUSED_HEADS', 0)
-    plain = convolution_path(q, k, v, fc, dep, stride=stride, dilation=dilation)
+    plain = convolution_path(torch.stack([q, k, v], 1), fc, dep, stride=stride, dilation=dilation)
     assert fused.shape[2:] == (-(-7 // stride), -(-6 // stride))
     torch.testing.assert_close(fused, plain)
 
@@ -63,7 +63,7 @@ def test_shift_kernels_make_a_convolution():
     (q, k, v), fc, dep, _ = case(2, 4)
     dep = dep.detach()
     init_shift_kernels(dep)
-    out = convolution_path(q, k, v, fc, dep)
+    out = convolution_path(torch.stack([q, k, v], 1), fc, dep)
     kernel = fc[:, :, 0, 0].t().reshape(1, 6, 3, 3)
     maps = torch.cat([q, k, v], 1)
     for c in range(4):

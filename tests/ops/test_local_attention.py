@@ -1,17 +1,17 @@
 """The definition against a loop over pixels, and the fast implementation against the definition."""
 
 import math
-import sys
+import importlib
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mmacmix.ops  # noqa: F401
-from mmacmix.ops import local_attention
+from mmacmix.ops import local_attention, packed_local_attention
+from mmacmix.ops.window import Window
 
-tiled = sys.modules['mmacmix.ops.tiled']
+tiled = importlib.import_module('mmacmix.ops.tiled')
 
 
 def inputs(shape, dtype=torch.float64, requires_grad=True):
@@ -20,7 +20,9 @@ def inputs(shape, dtype=torch.float64, requires_grad=True):
 
 def gradients(backend, q, k, v, grad, **kwargs):
     copies = [x.detach().clone().requires_grad_() for x in (q, k, v)]
-    out = local_attention(*copies, backend=backend, **kwargs)
+    if kwargs.get('position') is not None:
+        copies.append(kwargs.pop('position').detach().clone().requires_grad_())
+    out = local_attention(*copies[:3], position=copies[3] if len(copies) == 4 else None, backend=backend, **kwargs)
     out.backward(grad)
     return [out.detach(), *(x.grad for x in copies)]
 
@@ -71,20 +73,47 @@ def test_equals_a_loop_over_pixels(backend, size, kernel_size, stride, dilation)
     kernel_size=st.sampled_from([1, 3, 5, 7, 9]),
     stride=st.integers(1, 3),
     dilation=st.integers(1, 3),
-    chunk=st.sampled_from([1, 5000, 4 * 2**20]),
+    with_position=st.booleans(),
+    chunk=st.sampled_from([1, 20000, 4 * 2**20]),
 )
-def test_tiled_equals_the_definition(batch, heads, d, size, kernel_size, stride, dilation, chunk):
+def test_tiled_equals_the_definition(batch, heads, d, size, kernel_size, stride, dilation, with_position, chunk):
     q, k, v = inputs((batch, heads, d, *size))
     window = dict(kernel_size=kernel_size, stride=stride, dilation=dilation)
+    if with_position:
+        window['position'] = torch.randn(d, *size, dtype=q.dtype)
     grad = torch.randn(batch, heads, d, *(math.ceil(n / stride) for n in size), dtype=q.dtype)
-    saved = tiled.CHUNK_BYTES
-    tiled.CHUNK_BYTES = chunk
+    saved = tiled.CHUNK_BYTES, tiled.MAPS_BYTES
+    tiled.CHUNK_BYTES = tiled.MAPS_BYTES = chunk
     try:
         actual = gradients('tiled', q, k, v, grad, **window)
     finally:
-        tiled.CHUNK_BYTES = saved
-    for name, a, e in zip('out q k v'.split(), actual, gradients('reference', q, k, v, grad, **window)):
+        tiled.CHUNK_BYTES, tiled.MAPS_BYTES = saved
+    for name, a, e in zip('out q k v position'.split(), actual, gradients('reference', q, k, v, grad, **window)):
         torch.testing.assert_close(a, e, rtol=1e-9, atol=1e-11, msg=lambda m, name=name: f'{name}: {m}')
+
+
+@pytest.mark.parametrize('height', range(1, 9))
+@pytest.mark.parametrize('width', range(1, 9))
+def test_small_maps(height, width):
+    for kernel_size, stride, dilation in ((7, 1, 1), (7, 2, 1), (3, 2, 2)):
+        q, k, v = inputs((1, 2, 3, height, width))
+        window = dict(kernel_size=kernel_size, stride=stride, dilation=dilation)
+        grad = torch.randn(1, 2, 3, -(-height // stride), -(-width // stride), dtype=q.dtype)
+        for a, e in zip(gradients('tiled', q, k, v, grad, **window), gradients('reference', q, k, v, grad, **window)):
+            torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize('d', [8, 16, 24, 32, 64, 128])
+def test_error_of_float32_is_that_of_the_precision(d, relative_error):
+    """The definition adds channels in pairs, matrix products one after the other, which costs up to a bit or two."""
+    q, k, v = inputs((1, 2, d, 9, 14), torch.float32, requires_grad=False)
+    grad, position = torch.randn_like(q), torch.randn_like(q[0, 0])
+    tensors = (q, k, v, grad)
+    exact = gradients('reference', *(x.double() for x in tensors), position=position.double())
+    actual = gradients('tiled', *tensors, position=position)
+    plain = gradients('reference', *tensors, position=position)
+    for a, p, e in zip(actual, plain, exact):
+        assert relative_error(a, e) <= 3 * relative_error(p, e) + 1e-7
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
@@ -132,8 +161,8 @@ def test_repeats_are_bitwise_equal():
         assert torch.equal(a, b)
 
 
-def test_default_is_the_implementation_of_bounded_memory(monkeypatch):
-    """'auto' must not build windows: the largest tensor of a forward and backward pass stays near a chunk."""
+def test_memory_is_bounded():
+    """No windows: the largest tensor of a forward and backward pass stays near a map or a chunk."""
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -146,16 +175,78 @@ def test_default_is_the_implementation_of_bounded_memory(monkeypatch):
             return out
 
     for size in ((96, 96), (3000, 3), (2, 4500)):
-        q, k, v = inputs((1, 4, 16, *size), torch.float32)
+        q, k, v = inputs((1, 4, 16, *size), torch.float32, requires_grad=False)
+        out, window = torch.empty_like(q), Window(7, 1, 1, 0.25)
+        grads = [torch.empty_like(q) for _ in range(3)]
+        tiled._kept.buffer = None
         largest = 0
         with Watch():
-            local_attention(q, k, v).sum().backward()
+            saved = tiled.forward(q, k, v, None, window, out)
+            tiled.backward(out, q, k, v, None, out, saved, window, *grads)
         # Filled up to whole tiles and with its border, a map of 2 rows has 10.
         one_map = 4 * 4 * 16 * (size[0] + 9) * (size[1] + 9)
-        assert largest < 1.1 * one_map + tiled.CHUNK_BYTES, size
+        assert largest < 1.1 * one_map + 3 * tiled.CHUNK_BYTES, size
+        assert saved.numel() == 0
     with Watch():
         local_attention(q, k, v, backend='reference')
     assert largest > 40 * 4 * q.numel()
+
+
+def test_kept_memory_is_bounded(monkeypatch):
+    q, k, v = inputs((1, 1, 4, 8, 8), torch.float32, requires_grad=False)
+    local_attention(q, k, v)
+    assert 0 < tiled._kept.buffer.bytes <= tiled.KEPT_BYTES
+    monkeypatch.setattr(tiled, 'KEPT_BYTES', 100)
+    local_attention(q, k, v)
+    assert tiled._kept.buffer is None
+
+
+def test_kept_memory_outlives_inference_mode():
+    tiled._kept.buffer = None
+    q, k, v = inputs((1, 2, 4, 9, 8), torch.float32)
+    with torch.inference_mode():
+        first = local_attention(q, k, v)
+    out = local_attention(q, k, v)
+    out.sum().backward()
+    assert torch.equal(first, out) and q.grad is not None
+
+
+def test_infinite_values_do_not_stay_in_kept_memory():
+    q, k, v = inputs((1, 2, 4, 9, 8), torch.float32)
+    local_attention(q * torch.inf, k, v * torch.inf).sum().backward()
+    assert all(x.isfinite().all() for x in gradients('tiled', q, k, v, torch.randn_like(q)))
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('order', ['B3hdyx', 'Byx3hd', 'Byxd3h'])
+def test_packed(order, stride):
+    """One tensor in any order in memory gives what three give, and its gradient comes in the same order."""
+    sizes = dict(zip('B3hdyx', (2, 3, 2, 4, 9, 10)))
+    plain = torch.randn([sizes[c] for c in 'B3hdyx'], dtype=torch.float64)
+    packed = plain.permute(['B3hdyx'.index(c) for c in order]).contiguous()
+    packed = packed.permute([order.index(c) for c in 'B3hdyx']).requires_grad_()
+    position = torch.randn(4, 9, 10, dtype=torch.float64, requires_grad=True)
+    out = packed_local_attention(packed, stride=stride, position=position)
+    expected = local_attention(*packed.unbind(1), stride=stride, position=position, backend='reference')
+    torch.testing.assert_close(out, expected)
+    grad = torch.randn_like(expected)
+    actual = torch.autograd.grad(out, (packed, position), grad)
+    for a, e in zip(actual, torch.autograd.grad(expected, (packed, position), grad)):
+        torch.testing.assert_close(a, e)
+    assert actual[0].stride() == packed.stride()
+    reference = packed_local_attention(packed, stride=stride, position=position, backend='reference')
+    torch.testing.assert_close(reference, expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_does_not_reach_inside(dtype):
+    q, k, v = inputs((1, 2, 8, 9, 10), torch.float32)
+    grad = torch.randn_like(q)
+    plain = gradients('tiled', q, k, v, grad)
+    with torch.autocast('cpu', dtype):
+        inside = gradients('tiled', q, k, v, grad)
+    for a, b in zip(plain, inside):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize('power', [1, 2])
@@ -163,7 +254,7 @@ def test_double_backward_is_refused(power):
     """Also where the gradient that comes in is a constant: without an error the result would be wrong."""
     x = torch.randn(1, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(local_attention(x, x, x).pow(power).sum() + (x**3).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="no double backward with backend='tiled': use backend='reference'"):
+    with pytest.raises(RuntimeError, match="double backward with backend='reference' only, and this one was computed with backend='tiled'"):
         grad.square().sum().backward()
 
 
@@ -187,7 +278,7 @@ def test_output_can_be_changed_in_place(size):
         (dict(stride=0), r'stride must be an integer of at least 1, got stride=0'),
         (dict(stride=1.5), r'stride must be an integer of at least 1, got stride=1.5'),
         (dict(dilation=-1), r'dilation must be an integer of at least 1, got dilation=-1'),
-        (dict(backend='cuda'), r"backend must be 'auto' or one of \['reference', 'tiled'\], got backend='cuda'"),
+        (dict(backend='cuda'), r"backend must be 'auto' or one of \['reference', 'tiled', 'triton'\], got backend='cuda'"),
     ],
 )
 def test_wrong_arguments(change, message):
@@ -208,3 +299,9 @@ def test_wrong_tensors():
         local_attention(*(x[..., :0, :] for x in (q, k, v)))
     with pytest.raises(TypeError, match='q must be a floating-point tensor, got torch.int64'):
         local_attention(q.long(), k, v)
+    with pytest.raises(ValueError, match=r'position must have shape \(d, H, W\)=\(3, 5, 5\), got .*\(3, 5, 4\)'):
+        local_attention(q, k, v, position=q[0, 0, :, :, :4])
+    with pytest.raises(ValueError, match='got position on cpu in torch.float32 and q on cpu in torch.float64'):
+        local_attention(q, k, v, position=q[0, 0].float())
+    with pytest.raises(ValueError, match=r'shape \(B, 3, heads, d, H, W\), got \(1, 2, 3, 5, 5\)'):
+        packed_local_attention(q)

@@ -32,13 +32,7 @@ def test_fold_is_the_transpose_of_reading(length, pad):
     torch.testing.assert_close(fold_reflection(grad, 1, length, pad), x.grad)
 
 
-def test_fold_takes_a_cut_or_extended_axis():
+def test_fold_takes_an_extended_axis():
     grad = torch.randn(11, dtype=torch.float64)
-    whole = fold_reflection(grad, 0, 5, 3)
     extended = torch.cat([grad, torch.full((4,), float('nan'), dtype=torch.float64)])
-    torch.testing.assert_close(fold_reflection(extended, 0, 5, 3), whole)
-    cut = grad.clone()
-    cut[9:] = 0
-    torch.testing.assert_close(fold_reflection(grad[:9], 0, 5, 3), fold_reflection(cut, 0, 5, 3))
-    cut[6:] = 0
-    torch.testing.assert_close(fold_reflection(grad[:6], 0, 5, 3), fold_reflection(cut, 0, 5, 3))
+    torch.testing.assert_close(fold_reflection(extended, 0, 5, 3), fold_reflection(grad, 0, 5, 3))

@@ -9,20 +9,15 @@ import sys
 import pytest
 import torch
 
+from mmacmix.ops import packed_local_attention
 from mmacmix.ops.reference import local_attention_reference
 from mmacmix.ops.window import Window
 
+triton = pytest.importorskip('triton')
+kernels = importlib.import_module('mmacmix.ops.triton_kernels')  # see conftest.py
 INTERPRETED = not torch.cuda.is_available()
-if INTERPRETED and 'triton' in sys.modules and os.environ.get('TRITON_INTERPRET') != '1':
-    pytest.skip('triton was imported for compilation before', allow_module_level=True)
-# The variable must not reach other tests.
-with pytest.MonkeyPatch.context() as _patch:
-    if INTERPRETED:
-        _patch.setenv('TRITON_INTERPRET', '1')
-    triton = pytest.importorskip('triton')
-    kernels = importlib.import_module('mmacmix.ops.triton_kernels')
 if INTERPRETED and not kernels.INTERPRETED:
-    pytest.skip('the kernels were imported for compilation before', allow_module_level=True)
+    pytest.skip('triton was imported for compilation before', allow_module_level=True)
 
 DEVICE = 'cpu' if INTERPRETED else 'cuda'
 DTYPES = dict(fp32=torch.float32, tf32=torch.float32, fp16=torch.float16, bf16=torch.bfloat16)
@@ -67,8 +62,10 @@ def nan_like(x):
 
 
 def actual(q, k, v, position, grad, window, buffers=None):
-    """The same by the kernels, into buffers that start as NaN."""
+    """The same by the kernels, into buffers that start as NaN, but for queries that do not ask."""
     out, *grads = buffers or (nan_like(grad), nan_like(q), nan_like(k), nan_like(v))
+    if window.stride > 1:
+        grads[0].zero_()
     log_sum = kernels.forward(q, k, v, position, window, out)
     kernels.backward(grad, q, k, v, position, out, log_sum, window, *grads)
     return [out, *grads, -grads[1].float().sum((0, 1))]
@@ -241,13 +238,29 @@ def test_empty_batch():
 
 
 def test_unavailable(monkeypatch):
-    q = torch.empty(1, 1, 16, 2, 2, device=DEVICE)
-    assert kernels.unavailable(q) is None
-    assert kernels.unavailable(q.double()).endswith('float32, float16 or bfloat16, got torch.float64')
-    wide = torch.empty(1, 1, 129, 2, 2, device=DEVICE)
-    assert kernels.unavailable(wide) == 'the Triton kernels take 1 to 128 channels per head, got 129'
+    device = torch.device(DEVICE)
+    assert kernels.unavailable(torch.float32, device, 16) is None
+    reason = kernels.unavailable(torch.float64, device, 16)
+    assert reason.endswith('float32, float16 or bfloat16, got torch.float64')
+    reason = kernels.unavailable(torch.float32, device, 129)
+    assert reason == 'the Triton kernels take 1 to 128 channels per head, got 129'
     monkeypatch.setattr(kernels, 'INTERPRETED', False)
-    assert kernels.unavailable(q.cpu()) == 'the Triton kernels run on NVIDIA GPUs, got a tensor on cpu'
+    reason = kernels.unavailable(torch.float32, torch.device('cpu'), 16)
+    assert reason == 'the Triton kernels run on NVIDIA GPUs, got a tensor on cpu'
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_as_the_operator(stride, relative_error):
+    """Through the public function, with autograd: packed in pixel order, as the layers call it."""
+    qkv = torch.randn(2, 5, 6, 8, 3, 2, device=DEVICE).permute(0, 4, 5, 3, 1, 2).requires_grad_()
+    position = torch.randn(8, 5, 6, device=DEVICE, requires_grad=True)
+    results = []
+    for backend in ('triton', 'reference'):
+        out = packed_local_attention(qkv, 3, stride, position=position, backend=backend)
+        results.append([out, *torch.autograd.grad(out.square().sum(), (qkv, position))])
+    assert results[0][1].stride() == qkv.stride()
+    for a, e in zip(*results):
+        assert relative_error(a, e) < 1e-5
 
 
 @pytest.mark.parametrize('setting', ['old', 'new'])

@@ -1,0 +1,73 @@
+"""Which implementation runs, and who decides."""
+
+import sys
+
+import pytest
+import torch
+
+from mmacmix.ops import local_attention, packed_local_attention, use_backend
+
+backends = sys.modules['mmacmix.ops.backends']
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Names of the backends that ran, in order."""
+    names = []
+    module = sys.modules['mmacmix.ops.local_attention']
+
+    def note(q, backend):
+        names.append(backends.choose(q, backend))
+        return names[-1]
+
+    monkeypatch.setattr(module, 'choose', note)
+    monkeypatch.delenv(backends.ENVIRONMENT_VARIABLE, raising=False)
+    return names
+
+
+def attend(**options):
+    x = torch.randn(1, 1, 2, 5, 5)
+    return local_attention(x, x, x, **options)
+
+
+def test_argument_before_context_before_environment(ran, monkeypatch):
+    attend()
+    monkeypatch.setenv('MMACMIX_BACKEND', 'reference')
+    attend()
+    with use_backend('tiled'):
+        attend()
+        attend(backend='reference')
+        with use_backend('auto'):
+            attend()
+    packed_local_attention(torch.randn(1, 3, 1, 2, 5, 5))
+    assert ran == ['tiled', 'reference', 'tiled', 'reference', 'reference', 'reference']
+
+
+def test_context_ends_with_an_error(ran):
+    with pytest.raises(KeyError), use_backend('reference'):
+        raise KeyError
+    attend()
+    assert ran == ['tiled']
+
+
+def test_unknown_names(monkeypatch):
+    with pytest.raises(ValueError, match=r"name must be 'auto' or one of .*, got name='cudnn'"), use_backend('cudnn'):
+        pass
+    monkeypatch.setenv('MMACMIX_BACKEND', 'cudnn')
+    with pytest.raises(ValueError, match="MMACMIX_BACKEND must be 'auto' or one of .*, got MMACMIX_BACKEND='cudnn'"):
+        attend()
+
+
+def test_named_backend_never_falls_back(monkeypatch):
+    monkeypatch.setitem(backends.MODULES, 'triton', 'mmacmix.ops.no_such_module')
+    with pytest.raises(RuntimeError, match="backend='triton' cannot run: triton cannot be imported"):
+        attend(backend='triton')
+    with use_backend('triton'), pytest.raises(RuntimeError, match="backend='triton' cannot run"):
+        attend()
+
+
+def test_triton_says_why_it_cannot(monkeypatch):
+    kernels = pytest.importorskip('mmacmix.ops.triton_kernels')
+    monkeypatch.setattr(kernels, 'INTERPRETED', False)
+    with pytest.raises(RuntimeError, match="backend='triton' cannot run: .* NVIDIA GPUs, got a tensor on cpu"):
+        attend(backend='triton')
