@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.fork import Fork
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path, packed_local_attention
 from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
@@ -117,7 +118,7 @@ class ACmix(nn.Module):
         merged = self._merge(affine) if self.merged is None else self.merged
         heads = (-1, 3, self.num_heads)
         qkv = F.conv2d(x, merged.project_weight, merged.project_bias).unflatten(1, heads)
-        attended, convolved = _Fork.apply(qkv.permute(0, 2, 3, 1, 4, 5))  # (B, 3, heads, d, H, W)
+        attended, convolved = Fork.apply(qkv.permute(0, 2, 3, 1, 4, 5))  # (B, 3, heads, d, H, W)
         attention = packed_local_attention(
             attended,
             self.attn_kernel_size,
@@ -200,15 +201,3 @@ class _Buffers(nn.Module):
         super().__init__()
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor if tensor is None else tensor.detach().clone())
-
-
-class _Fork(torch.autograd.Function):
-    """The projection for its two users; their gradients are added in place, as they are as large as three maps."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tuple[Tensor, Tensor]:
-        return x.view_as(x), x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, first: Tensor, second: Tensor) -> Tensor:
-        return first + second if torch.is_grad_enabled() else first.add_(second)

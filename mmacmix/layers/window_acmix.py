@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.fork import Fork
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
 from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
+from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution
+from mmacmix.ops.window_attention import window_attention
 
 
 class WindowACmix(nn.Module):
@@ -113,35 +116,53 @@ class WindowACmix(nn.Module):
         x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
-        qkv = self.qkv(x).unflatten(3, (3, self.num_heads, self.dim // self.num_heads))  # (B, H, W, 3, heads, d)
-        attention, convolution = self._attention(qkv, shift), self._convolution(qkv)
-        # A parameter of one element would take half-precision maps up to its own precision.
-        out = self.rate1.to(attention.dtype) * attention + self.rate2.to(convolution.dtype) * convolution
+        attended, convolved = Fork.apply(self._project(x))
+        attention = window_attention(
+            attended,
+            self._position_bias(),
+            self.num_heads,
+            window,
+            shift,
+            self.attn_drop.p if self.training else 0.0,
+        )
+        # A factor of the weights costs less than one of the map; dropout is linear.
+        attention = F.linear(attention, self.proj.weight * self.rate1, self.proj.bias * self.rate1)
+        out = self.proj_drop(attention).add_(self._convolution(convolved))
         if shift:
             out = out.roll((shift, shift), (1, 2))
         return out[:, :height, :width]
 
-    def _attention(self, qkv: Tensor, shift: int) -> Tensor:
-        batch, height, width = qkv.shape[:3]
-        window, heads = self.window_size, self.num_heads
-        rows, cols = height // window, width // window
-        windows = qkv.unflatten(2, (cols, window)).unflatten(1, (rows, window))
-        windows = windows.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (3, B, rows, cols, heads, window, window, d)
-        q, k, v = windows.reshape(3, batch, rows * cols, heads, window**2, self.dim // heads)
-        logits = (q * self.scale) @ k.transpose(-2, -1) + self._position_bias()
-        if shift:
-            logits = logits + _shift_mask(height, width, window, shift, logits)
-        out = self.attn_drop(logits.softmax(-1)) @ v  # (B, rows * cols, heads, window**2, d)
-        out = out.view(batch, rows, cols, heads, window, window, self.dim // heads).permute(0, 1, 4, 2, 5, 3, 6)
-        return self.proj_drop(self.proj(out.reshape(batch, height, width, self.dim)))
+    @property
+    def _fused(self) -> bool:
+        return self.num_heads <= FUSED_HEADS
+
+    def _project(self, x: Tensor) -> Tensor:
+        """The projections, (B, H, W, d, 3 * heads), in the order that the groups of the convolution path need.
+
+        Where that is fused, one more of each group is 1 everywhere: the input of fc's bias.
+        """
+        weight, bias = self.qkv.weight, self.qkv.bias
+        if bias is None:
+            bias = weight.new_zeros(len(weight))
+        weight = weight.view(3 * self.num_heads, -1, self.dim).transpose(0, 1)
+        bias = bias.view(3 * self.num_heads, -1).t()
+        if self._fused:
+            weight, bias = F.pad(weight, (0, 0, 0, 1)), F.pad(bias, (0, 1), value=1.0)
+        return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(3, (len(weight), -1))
 
     def _position_bias(self) -> Tensor:
         """(heads, window**2, window**2)"""
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
-    def _convolution(self, qkv: Tensor) -> Tensor:
-        qkv = qkv.permute(0, 3, 4, 5, 1, 2)  # (B, 3, heads, d, H, W)
-        out = convolution_path(qkv, self.fc.weight, self.dep_conv.weight, self.fc.bias)
+    def _convolution(self, maps: Tensor) -> Tensor:
+        """(B, H, W, d, inputs of a group) to (B, H, W, dim)"""
+        kernels = self.rate2.view(-1, 1, 1, 1) * self.dep_conv.weight
+        maps = maps.permute(0, 3, 4, 1, 2)  # (B, d, inputs, H, W)
+        if self._fused:
+            out = grouped_convolution(maps, fused_weight(self.fc.weight, kernels, self.fc.bias))
+        else:
+            qkv = maps.transpose(1, 2).unflatten(1, (3, self.num_heads))
+            out = convolution_path(qkv, self.fc.weight, kernels, self.fc.bias)
         return out.permute(0, 2, 3, 1)
 
     def extra_repr(self) -> str:
@@ -158,22 +179,3 @@ def _relative_position_index(window: int) -> Tensor:
     dy = y[:, None] - y[None, :] + window - 1
     dx = x[:, None] - x[None, :] + window - 1
     return dy * (2 * window - 1) + dx
-
-
-def _shift_mask(height: int, width: int, window: int, shift: int, logits: Tensor) -> Tensor:
-    """Bars pixels that the cyclic shift brought into one window from opposite sides of the map.
-
-    Returns:
-        (windows, 1, window**2, window**2): 0 where a pair may attend, -100 where not (as released weights
-        were trained), in the dtype and on the device of ``logits``.
-    """
-
-    def region(length: int) -> Tensor:
-        place = torch.arange(length, device=logits.device)
-        return (place >= length - window).int() + (place >= length - shift).int()
-
-    regions = 3 * region(height)[:, None] + region(width)
-    regions = regions.unflatten(1, (-1, window)).unflatten(0, (-1, window))
-    regions = regions.transpose(1, 2).flatten(2).flatten(0, 1)  # (windows, window**2)
-    apart = regions[:, None, :, None] != regions[:, None, None, :]
-    return torch.zeros_like(apart, dtype=logits.dtype).masked_fill_(apart, -100)

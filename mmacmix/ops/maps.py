@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mmacmix.ops.reflection import fold_reflection, reflection_index
-from mmacmix.ops.tiles import Axis, Scratch, axes
+from mmacmix.ops.scratch import Scratch
+from mmacmix.ops.tiles import Axis, axes
 from mmacmix.ops.window import Window
 
 

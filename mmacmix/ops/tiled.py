@@ -6,23 +6,20 @@ chunks that stay in cache, some heads at a time. The backward pass computes the 
 the inputs is kept for it.
 """
 
-import threading
-from contextlib import contextmanager, nullcontext
-from typing import ContextManager, Iterator, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from mmacmix.ops.maps import Maps
-from mmacmix.ops.tiles import TILE, Axis, Chunk, Scratch, chunks
+from mmacmix.ops.precision import own_precision
+from mmacmix.ops.scratch import Scratch, scratch
+from mmacmix.ops.tiles import TILE, Axis, Chunk, chunks
 from mmacmix.ops.window import Window
 
 CHUNK_BYTES = 2 * 2**20  # logits of the tiles that are worked off together
 MAPS_BYTES = 8 * 2**20  # keys of the heads whose maps are held at a time
-KEPT_BYTES = 256 * 2**20  # of memory that a thread keeps for its next call
 USES_OUTPUT = False  # in the backward pass
-
-_kept = threading.local()
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, position: Optional[Tensor], window: Window, out: Tensor) -> Tensor:
@@ -38,7 +35,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, position: Optional[Tensor], window:
         An empty tensor: nothing else is to be kept for the backward pass.
     """
     maps = _maps(q, window)
-    with _own_precision(q), _scratch(maps) as buffer:
+    with own_precision(q), scratch(maps.options) as buffer:
         for part in _parts(q, maps):
             queries, keys, values = maps.load(q[part], k[part], v[part], position, window, buffer)
             for y, x in maps.phases:
@@ -76,7 +73,7 @@ def backward(
         out, saved: Unused.
     """
     maps = _maps(q, window)
-    with _own_precision(q), _scratch(maps) as buffer:
+    with own_precision(q), scratch(maps.options) as buffer:
         for part in _parts(q, maps):
             queries, keys, values = maps.load(q[part], k[part], v[part], position, window, buffer)
             grads = maps.load_queries(grad[part], buffer)
@@ -115,18 +112,6 @@ def _parts(q: Tensor, maps: Maps) -> Iterator[Tuple[slice, slice]]:
             yield slice(b, b + images), slice(h, h + some_heads)
 
 
-@contextmanager
-def _scratch(maps: Maps) -> Iterator[Scratch]:
-    """Memory for one call. On CPU a thread keeps it: fresh pages of the system cost as much as the work in them."""
-    buffer = getattr(_kept, 'buffer', None)
-    if buffer is None or buffer.options != maps.options:
-        buffer = Scratch(maps.options)
-    _kept.buffer = None
-    yield buffer
-    if maps.options['device'].type == 'cpu' and buffer.bytes <= KEPT_BYTES:
-        _kept.buffer = buffer
-
-
 def _chunks(y: Axis, x: Axis, queries: Tensor):
     logits = queries.element_size() * TILE**2 * y.block**2
     return chunks(y, x, len(queries), max(1, CHUNK_BYTES // logits))
@@ -148,10 +133,3 @@ def _probabilities(chunk: Chunk, tiles_q: Tensor, tiles_k: Tensor, mask: Tensor,
     torch.baddbmm(mask, tiles_q, tiles_k.transpose(1, 2), out=logits)
     probs = chunk.matrices(buffer, 'probs', *mask.shape)
     return torch._softmax(logits, -1, False, out=probs)
-
-
-def _own_precision(x: Tensor) -> ContextManager:
-    """Keeps autocast from taking the products down to half precision."""
-    if x.device.type == 'meta':  # where there is no autocast
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)

@@ -5,11 +5,12 @@ column after column: there the keys of one tile, (block * block, d), lie in one 
 columns further on. So a band is a batch of overlapping matrices, 2.5 copies of the keys instead of 6.25.
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
+from mmacmix.ops.scratch import Scratch
 from mmacmix.ops.window import Window
 
 TILE = 4
@@ -71,31 +72,6 @@ def axes(length: int, window: Window) -> List[Axis]:
         )
         for first in range(min(phases, queries))
     ]
-
-
-class Scratch:
-    """Memory by name, taken once and used for every chunk.
-
-    Args:
-        options: dtype and device.
-    """
-
-    def __init__(self, options: Dict[str, Any]) -> None:
-        self.options = options
-        self.buffers: Dict[str, Tensor] = {}
-
-    def __call__(self, name: str, size: int) -> Tensor:
-        """So many elements: what was there before, or zeros."""
-        buffer = self.buffers.get(name)
-        if buffer is None or buffer.numel() < size:
-            self.buffers.pop(name, None)
-            with torch.inference_mode(False):  # a buffer may be used again outside
-                buffer = self.buffers[name] = torch.zeros(size, **self.options)
-        return buffer[:size]
-
-    @property
-    def bytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in self.buffers.values())
 
 
 class Chunk(NamedTuple):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmacmix.ops import local_attention, packed_local_attention
 from mmacmix.ops.window import Window
 
+scratch = importlib.import_module('mmacmix.ops.scratch')
 tiled = importlib.import_module('mmacmix.ops.tiled')
 
 
@@ -178,7 +179,7 @@ def test_memory_is_bounded():
         q, k, v = inputs((1, 4, 16, *size), torch.float32, requires_grad=False)
         out, window = torch.empty_like(q), Window(7, 1, 1, 0.25)
         grads = [torch.empty_like(q) for _ in range(3)]
-        tiled._kept.buffer = None
+        scratch._kept.buffer = None
         largest = 0
         with Watch():
             saved = tiled.forward(q, k, v, None, window, out)
@@ -195,14 +196,14 @@ def test_memory_is_bounded():
 def test_kept_memory_is_bounded(monkeypatch):
     q, k, v = inputs((1, 1, 4, 8, 8), torch.float32, requires_grad=False)
     local_attention(q, k, v)
-    assert 0 < tiled._kept.buffer.bytes <= tiled.KEPT_BYTES
-    monkeypatch.setattr(tiled, 'KEPT_BYTES', 100)
+    assert 0 < scratch._kept.buffer.bytes <= scratch.KEPT_BYTES
+    monkeypatch.setattr(scratch, 'KEPT_BYTES', 100)
     local_attention(q, k, v)
-    assert tiled._kept.buffer is None
+    assert scratch._kept.buffer is None
 
 
 def test_kept_memory_outlives_inference_mode():
-    tiled._kept.buffer = None
+    scratch._kept.buffer = None
     q, k, v = inputs((1, 2, 4, 9, 8), torch.float32)
     with torch.inference_mode():
         first = local_attention(q, k, v)
