@@ -5,12 +5,13 @@ names and shapes of the released code, and its weights give its outputs. What di
 map size, dilation, half precision and memory formats work, and memory does not grow with the window.
 """
 
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.fork import Fork
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path, packed_local_attention
@@ -161,7 +162,7 @@ class ACmix(nn.Module):
             affine: As in :meth:`forward`, where it must not be passed again.
         """
         if self.merged is None:
-            self.merged = _Buffers(self._merge(affine)._asdict())
+            self.merged = Buffers(self._merge(affine)._asdict())
             for name in ('conv1', 'conv2', 'conv3', 'fc', 'dep_conv', 'rate1', 'rate2'):
                 delattr(self, name)
         return self
@@ -192,12 +193,3 @@ class _Merged(NamedTuple):
     kernels: Tensor
     shift: Optional[Tensor]
     rate: Tensor
-
-
-class _Buffers(nn.Module):
-    """Holds tensors under their names."""
-
-    def __init__(self, tensors: Dict[str, Optional[Tensor]]) -> None:
-        super().__init__()
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor if tensor is None else tensor.detach().clone())

@@ -6,10 +6,13 @@ released code, and its weights give its outputs. What differs: maps of any size 
 whole windows, as dense prediction needs.
 """
 
+from typing import NamedTuple, Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.fork import Fork
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
@@ -89,6 +92,7 @@ class WindowACmix(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop_rate)
         self.fc = nn.Conv2d(3 * num_heads, taps, 1)
         self.dep_conv = nn.Conv2d(taps * head_dim, dim, conv_kernel_size, groups=head_dim, bias=False)
+        self.merged: Optional[nn.Module] = None  # by switch_to_deploy
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -116,54 +120,71 @@ class WindowACmix(nn.Module):
         x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
-        attended, convolved = Fork.apply(self._project(x))
+        merged = self._merge() if self.merged is None else self.merged
+        maps = F.linear(x, merged.project_weight, merged.project_bias)
+        attended, convolved = Fork.apply(maps.unflatten(3, (self.dim // self.num_heads, -1)))
         attention = window_attention(
             attended,
-            self._position_bias(),
+            merged.position_bias,
             self.num_heads,
             window,
             shift,
             self.attn_drop.p if self.training else 0.0,
         )
-        # A factor of the weights costs less than one of the map; dropout is linear.
-        attention = F.linear(attention, self.proj.weight * self.rate1, self.proj.bias * self.rate1)
-        out = self.proj_drop(attention).add_(self._convolution(convolved))
+        attention = F.linear(attention, merged.out_weight, merged.out_bias)
+        out = self.proj_drop(attention).add_(self._convolution(convolved, merged))
         if shift:
             out = out.roll((shift, shift), (1, 2))
         return out[:, :height, :width]
 
-    @property
-    def _fused(self) -> bool:
-        return self.num_heads <= FUSED_HEADS
+    def _merge(self) -> '_Merged':
+        """The weights as one pass uses them, rates inside: a factor of weights costs less than one of a map.
 
-    def _project(self, x: Tensor) -> Tensor:
-        """The projections, (B, H, W, d, 3 * heads), in the order that the groups of the convolution path need.
-
-        Where that is fused, one more of each group is 1 everywhere: the input of fc's bias.
+        The projection is ordered (d, 3 * heads), as the groups of the convolution path need it. Where that is
+        fused, one more channel of each group is 1 everywhere: the input of fc's bias.
         """
         weight, bias = self.qkv.weight, self.qkv.bias
         if bias is None:
             bias = weight.new_zeros(len(weight))
         weight = weight.view(3 * self.num_heads, -1, self.dim).transpose(0, 1)
         bias = bias.view(3 * self.num_heads, -1).t()
-        if self._fused:
-            weight, bias = F.pad(weight, (0, 0, 0, 1)), F.pad(bias, (0, 1), value=1.0)
-        return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(3, (len(weight), -1))
-
-    def _position_bias(self) -> Tensor:
-        """(heads, window**2, window**2)"""
-        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-
-    def _convolution(self, maps: Tensor) -> Tensor:
-        """(B, H, W, d, inputs of a group) to (B, H, W, dim)"""
         kernels = self.rate2.view(-1, 1, 1, 1) * self.dep_conv.weight
+        mixing = mixing_bias = None
+        if self.num_heads <= FUSED_HEADS:
+            weight, bias = F.pad(weight, (0, 0, 0, 1)), F.pad(bias, (0, 1), value=1.0)
+            kernels = fused_weight(self.fc.weight, kernels, self.fc.bias)
+        else:
+            mixing, mixing_bias = self.fc.weight, self.fc.bias
+        return _Merged(
+            weight.flatten(0, 1),
+            bias.flatten(),
+            mixing,
+            mixing_bias,
+            kernels,
+            self.proj.weight * self.rate1,  # dropout is linear
+            self.proj.bias * self.rate1,
+            self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1),
+        )
+
+    def _convolution(self, maps: Tensor, merged: '_Merged') -> Tensor:
+        """(B, H, W, d, inputs of a group) to (B, H, W, dim)"""
         maps = maps.permute(0, 3, 4, 1, 2)  # (B, d, inputs, H, W)
-        if self._fused:
-            out = grouped_convolution(maps, fused_weight(self.fc.weight, kernels, self.fc.bias))
+        if merged.mixing is None:
+            out = grouped_convolution(maps, merged.kernels)
         else:
             qkv = maps.transpose(1, 2).unflatten(1, (3, self.num_heads))
-            out = convolution_path(qkv, self.fc.weight, kernels, self.fc.bias)
+            out = convolution_path(qkv, merged.mixing, merged.kernels, merged.mixing_bias)
         return out.permute(0, 2, 3, 1)
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> 'WindowACmix':
+        """Merges the weights for good, for inference: outputs stay the same, parameters to train are gone."""
+        if self.merged is None:
+            self.merged = Buffers(self._merge()._asdict())
+            names = ('qkv', 'proj', 'fc', 'dep_conv', 'rate1', 'rate2')
+            for name in (*names, 'relative_position_bias_table', 'relative_position_index'):
+                delattr(self, name)
+        return self
 
     def extra_repr(self) -> str:
         return (
@@ -179,3 +200,16 @@ def _relative_position_index(window: int) -> Tensor:
     dy = y[:, None] - y[None, :] + window - 1
     dx = x[:, None] - x[None, :] + window - 1
     return dy * (2 * window - 1) + dx
+
+
+class _Merged(NamedTuple):
+    """Weights as a pass uses them; ``mixing`` and its bias are None where ``kernels`` contain them."""
+
+    project_weight: Tensor
+    project_bias: Tensor
+    mixing: Optional[Tensor]
+    mixing_bias: Optional[Tensor]
+    kernels: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+    position_bias: Tensor

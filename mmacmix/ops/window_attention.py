@@ -164,7 +164,6 @@ def _backward(grad: Tensor, maps: Tensor, bias: Tensor, heads: int, window: int,
     options, d = _options(maps), maps.size(3)
     scale = d**-0.5
     grad_maps, grad_bias = torch.empty_like(maps), torch.zeros(bias.shape, **options)
-    grad_maps[..., 3 * heads :].zero_()
     exact = bias.to(options['dtype'])
     with own_precision(maps), scratch(options) as buffer:
         for chunk in _chunks(maps, heads, window):
@@ -183,6 +182,7 @@ def _backward(grad: Tensor, maps: Tensor, bias: Tensor, heads: int, window: int,
             torch.bmm(slopes.transpose(1, 2), qkv[0], out=results[1])
             results[:2].mul_(scale)
             chunk.queries_keys_values(grad_maps).copy_(chunk.split(results))
+            chunk.pixels(grad_maps)[..., 3 * heads :].zero_()
     return [grad_maps, grad_bias.to(bias.dtype)]
 
 

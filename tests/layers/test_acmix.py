@@ -235,3 +235,22 @@ def test_repr_rebuilds_the_module():
     module = ACmix(8, 16, num_heads=2, attn_kernel_size=5, conv_kernel_size=1, stride=2, dilation=3)
     again = eval(f'ACmix({module.extra_repr()})')
     assert again.extra_repr() == module.extra_repr()
+
+
+@pytest.mark.parametrize('heads', [2, 8])
+@pytest.mark.parametrize('with_affine', [True, False])
+def test_affine_and_deploy_form(heads, with_affine):
+    module = ACmix(16, 16, num_heads=heads, stride=2)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    affine = (torch.randn(16), torch.randn(16)) if with_affine else None
+    x = torch.randn(2, 16, 9, 12)
+    expected = module(x)
+    if with_affine:
+        expected = expected * affine[0].view(-1, 1, 1) + affine[1].view(-1, 1, 1)
+        torch.testing.assert_close(module(x, affine), expected, rtol=1e-5, atol=1e-5)
+    assert module.switch_to_deploy(affine) is module
+    assert {name for name, _ in module.named_parameters()} == {'conv_p.weight', 'conv_p.bias'}
+    torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(module.switch_to_deploy(affine)(x), module(x))
+

@@ -136,3 +136,25 @@ def test_wrong_arguments(change, message):
 def test_wrong_input():
     with pytest.raises(ValueError, match=r'x must have shape \(B, H, W, dim=8\), got x.shape=\(1, 8, 6, 6\)'):
         WindowACmix(8, 2)(torch.randn(1, 8, 6, 6))
+
+
+@pytest.mark.parametrize('heads', [3, 6])
+@pytest.mark.parametrize('bias', [True, False])
+def test_deploy_form(heads, bias):
+    module = WindowACmix(24, heads, window_size=3, shift_size=1, qkv_bias=bias).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2, 7, 8, 24)
+    expected = module(x)
+    assert module.switch_to_deploy() is module and not list(module.parameters())
+    torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+    module.switch_to_deploy()
+    torch.testing.assert_close(module.double()(x.double()).float(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_of_probabilities_is_active_in_training_only():
+    module = WindowACmix(8, 2, window_size=3, attn_drop_rate=0.5)
+    x = torch.randn(1, 6, 6, 8)
+    assert not torch.equal(module(x), module(x))
+    module.eval()
+    assert torch.equal(module(x), module(x))

@@ -4,8 +4,8 @@ python tools/analysis_tools/complexity.py ResNetACmix depth=26 --shape 224 224
 python tools/analysis_tools/complexity.py configs/retinanet/retinanet_swin-acmix-t_fpn_1x_coco.py --shape 800 1344
 
 Convolutions and matrix products are counted as torch does them, on the meta device, so nothing is computed. Local
-attention is counted by its formula, two multiply-adds for each channel and pixel of a window, whichever way it is
-implemented; softmax, normalisation and activations are left out, as is usual.
+attention is counted by its formula (torch 2.4 and later), two multiply-adds for each channel and pixel of a window,
+whichever way it is implemented; softmax, normalisation and activations are left out, as is usual.
 """
 
 import argparse
@@ -33,29 +33,23 @@ def count(backbone: nn.Module, height: int, width: int) -> Dict[str, int]:
         'parameters', and 'multiply_adds' of the whole, of which 'local_attention' by formula.
     """
     backbone = backbone.to('meta').eval()
-    attention = {}
+    attention = 0
 
-    def note(name: str):
-        def hook(module: ACmix, inputs: Tuple[torch.Tensor], output: torch.Tensor) -> None:
-            attention[name] = 2 * module.attn_kernel_size**2 * output[0].numel()
+    def note(module: ACmix, inputs: Tuple[torch.Tensor], output: torch.Tensor) -> None:
+        nonlocal attention
+        attention += 2 * module.attn_kernel_size**2 * output[0].numel()
 
-        return hook
-
-    for name, module in backbone.named_modules():
+    for module in backbone.modules():
         if isinstance(module, ACmix):
-            module.register_forward_hook(note(name))
+            module.register_forward_hook(note)
     counter = FlopCounterMode(display=False, depth=None)
+    # The registered operator is counted by its formula; without it (torch before 2.4) by the products of its tiles.
     with counter, torch.no_grad():
         backbone(torch.empty(1, 3, height, width, device='meta'))
-    total = counter.get_total_flops() // 2
-    root = type(backbone).__name__
-    by_module = counter.get_flop_counts()
-    for name in attention:  # the products of its tiles are the only ones in this module
-        total -= by_module[f'{root}.{name}'].get(torch.ops.aten.bmm, 0) // 2
     return dict(
         parameters=sum(p.numel() for p in backbone.parameters()),
-        multiply_adds=total + sum(attention.values()),
-        local_attention=sum(attention.values()),
+        multiply_adds=counter.get_total_flops() // 2,
+        local_attention=attention,
     )
 
 
