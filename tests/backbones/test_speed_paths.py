@@ -1,0 +1,126 @@
+"""What makes the backbones fast must not change what they compute: folded norms, deploy form, memory format."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmacmix.backbones import ResNetACmix, SwinACmix
+
+
+def resnet(**options):
+    """Small, with normalisations that are no identity."""
+    options = dict(base_channels=8, stem_channels=8, zero_init_residual=False, **options)
+    model = ResNetACmix(26, **options)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def swin():
+    return SwinACmix(dict(embed_dims=12, depths=(2, 2), num_heads=(3, 6)), window_size=3, drop_path_rate=0.0)
+
+
+BUILDERS = {
+    'resnet': resnet,
+    'resnet-gn': lambda: resnet(norm_cfg=dict(type='GN', num_groups=2)),
+    'resnet-8-heads': lambda: resnet(num_heads=8),
+    'swin': swin,
+}
+
+
+def unfolded(model, x):
+    """Every norm runs by itself: what a hook on it sees."""
+    fold = type(model).__module__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f'{fold}.affine_of', lambda norm: None)
+        patch.setattr(f'{fold}.conv_norm', lambda conv, norm, x: norm(conv(x)))
+        return model(x)
+
+
+def test_folded_norms_are_exact():
+    model = resnet(norm_eval=True).double().train()
+    x = torch.randn(2, 3, 50, 67, dtype=torch.float64)
+    outs, plain = model(x), unfolded(model, x)
+    for a, e in zip(outs, plain):
+        torch.testing.assert_close(a, e)
+    parameters = list(model.parameters())
+    grads = (torch.autograd.grad(sum(y.square().mean() for y in ys), parameters) for ys in (outs, plain))
+    for a, e in zip(*grads):
+        torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-9)
+
+
+def test_norms_of_the_batch_are_not_folded():
+    model = resnet().train()
+    before = model.layer1[0].bn2.running_mean.clone()
+    model(torch.randn(2, 3, 32, 32))
+    assert not torch.equal(model.layer1[0].bn2.running_mean, before)
+
+
+@pytest.mark.parametrize('name', BUILDERS)
+def test_deploy_form(name, relative_error):
+    model = BUILDERS[name]().eval()
+    x = torch.randn(2, 3, 61, 70)
+    with torch.no_grad():
+        expected = model(x)
+        assert model.train().switch_to_deploy() is model and not model.training
+        for a, e in zip(model(x), expected):
+            assert relative_error(a, e) < 1e-5
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    other = BUILDERS[name]().switch_to_deploy()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for a, e in zip(other(x), expected):
+            assert relative_error(a, e) < 1e-5
+
+
+@pytest.mark.parametrize('name', BUILDERS)
+def test_memory_format_of_images_and_gradients_does_not_matter(name):
+    model = BUILDERS[name]().double().train()
+    x = torch.randn(2, 3, 40, 36, dtype=torch.float64)
+    results = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        outs = model(x.contiguous(memory_format=memory_format))
+        grads = [torch.ones_like(y, memory_format=memory_format) * (y.detach() > 0) for y in outs]
+        results.append([*outs, *torch.autograd.grad(outs, list(model.parameters()), grads)])
+    for a, e in zip(*results):
+        torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize('name', ['resnet', 'swin'])
+def test_two_runs_are_bitwise_equal(name):
+    model = BUILDERS[name]().train()
+    if name == 'resnet':
+        model.norm_eval = True
+        model.train()
+    x = torch.randn(2, 3, 61, 70)
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = []
+        for _ in range(2):
+            outs = model(x)
+            runs.append([*outs, *torch.autograd.grad(sum(y.sum() for y in outs), list(model.parameters()))])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(*runs))
+
+
+@pytest.mark.skipif(not hasattr(torch.library, 'custom_op'), reason='torch before 2.4')
+@pytest.mark.parametrize('name', ['resnet', 'swin'])
+def test_compiles_without_a_graph_break(name):
+    model = BUILDERS[name]().train()
+    if name == 'resnet':
+        model.norm_eval = True
+        model.train()
+    x = torch.randn(1, 3, 40, 36)
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    parameters = list(model.parameters())
+    results = []
+    for run in (model, compiled):
+        outs = run(x)
+        results.append([*outs, *torch.autograd.grad(sum(y.mean() for y in outs), parameters)])
+    for a, e in zip(*results):
+        torch.testing.assert_close(a, e, rtol=1e-3, atol=1e-5)
