@@ -10,7 +10,6 @@ from mmacmix.ops.scratch import Scratch
 from mmacmix.ops.tiles import Axis, axes
 from mmacmix.ops.window import Window
 
-
 STRIP = 8  # rows that are copied at a time
 
 

@@ -15,7 +15,9 @@ CHUNK_BYTES = 2 * 2**20  # logits of the windows that are worked off together
 BARRED = -100.0  # summand of barred logits, as released weights were trained
 
 
-def window_attention(maps: Tensor, bias: Tensor, heads: int, window: int, shift: int = 0, dropout: float = 0.0) -> Tensor:
+def window_attention(
+    maps: Tensor, bias: Tensor, heads: int, window: int, shift: int = 0, dropout: float = 0.0
+) -> Tensor:
     """Softmax attention within window x window pixels (Swin Transformer, arXiv 2103.14030, section 3.2).
 
     On a CPU an operator of its own, else torch's scaled_dot_product_attention.

@@ -1,7 +1,7 @@
 """The definition against a loop over pixels, and the fast implementation against the definition."""
 
-import math
 import importlib
+import math
 
 import pytest
 import torch
@@ -255,7 +255,7 @@ def test_double_backward_is_refused(power):
     """Also where the gradient that comes in is a constant: without an error the result would be wrong."""
     x = torch.randn(1, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(local_attention(x, x, x).pow(power).sum() + (x**3).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="double backward with backend='reference' only, and this one was computed with backend='tiled'"):
+    with pytest.raises(RuntimeError, match="backend='reference' only, and this one was .* backend='tiled'"):
         grad.square().sum().backward()
 
 
@@ -279,7 +279,7 @@ def test_output_can_be_changed_in_place(size):
         (dict(stride=0), r'stride must be an integer of at least 1, got stride=0'),
         (dict(stride=1.5), r'stride must be an integer of at least 1, got stride=1.5'),
         (dict(dilation=-1), r'dilation must be an integer of at least 1, got dilation=-1'),
-        (dict(backend='cuda'), r"backend must be 'auto' or one of \['reference', 'tiled', 'triton'\], got backend='cuda'"),
+        (dict(backend='cuda'), r"backend must be 'auto' or one of \['reference', .*\], got backend='cuda'"),
     ],
 )
 def test_wrong_arguments(change, message):
