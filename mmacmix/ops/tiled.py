@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from mmacmix.ops.maps import Maps
-from mmacmix.ops.precision import own_precision
 from mmacmix.ops.scratch import Scratch, scratch
 from mmacmix.ops.tiles import TILE, Axis, Chunk, chunks
 from mmacmix.ops.window import Window
@@ -35,7 +34,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, position: Optional[Tensor], window:
         An empty tensor: nothing else is to be kept for the backward pass.
     """
     maps = _maps(q, window)
-    with own_precision(q), scratch(maps.options) as buffer:
+    with scratch(maps.options) as buffer:
         for part in _parts(q, maps):
             queries, keys, values = maps.load(q[part], k[part], v[part], position, window, buffer)
             for y, x in maps.phases:
@@ -73,7 +72,7 @@ def backward(
         out, saved: Unused.
     """
     maps = _maps(q, window)
-    with own_precision(q), scratch(maps.options) as buffer:
+    with scratch(maps.options) as buffer:
         for part in _parts(q, maps):
             queries, keys, values = maps.load(q[part], k[part], v[part], position, window, buffer)
             grads = maps.load_queries(grad[part], buffer)

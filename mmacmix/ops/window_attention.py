@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmacmix.ops.precision import own_precision
 from mmacmix.ops.scratch import Scratch, scratch
 
 REGISTERED = hasattr(torch.library, 'custom_op')
@@ -149,7 +148,7 @@ def _forward(maps: Tensor, bias: Tensor, heads: int, window: int, shift: int) ->
     out = _forward_fake(maps, bias, heads, window, shift)
     options, d = _options(maps), maps.size(3)
     bias = bias.to(options['dtype'])
-    with own_precision(maps), scratch(options) as buffer:
+    with scratch(options) as buffer:
         for chunk in _chunks(maps, heads, window):
             qkv = chunk.matrices(buffer, 'qkv', 3, window**2, d)
             chunk.split(qkv).copy_(chunk.queries_keys_values(maps))
@@ -167,7 +166,7 @@ def _backward(grad: Tensor, maps: Tensor, bias: Tensor, heads: int, window: int,
     scale = d**-0.5
     grad_maps, grad_bias = torch.empty_like(maps), torch.zeros(bias.shape, **options)
     exact = bias.to(options['dtype'])
-    with own_precision(maps), scratch(options) as buffer:
+    with scratch(options) as buffer:
         for chunk in _chunks(maps, heads, window):
             qkv = chunk.matrices(buffer, 'qkv', 3, window**2, d)
             chunk.split(qkv).copy_(chunk.queries_keys_values(maps))
