@@ -319,7 +319,7 @@ def test_commit_and_versions_without_git(tool, monkeypatch, tmp_path):
     ('operator_cost', ['--kernel', '4'], '--kernel must be odd, got 4'),
     ('operator_cost', ['--sizes', '9', '--dilation', '3'], '--sizes must be above 9 for --sides official, got 9x9'),
     ('operator_cost', ['--sides', 'flex'], '--sides flex cannot run here: FlexAttention needs CUDA'),
-    ('operator_cost', ['--sides', 'triton'], '--sides triton cannot run here: '),
+    ('operator_cost', ['--sides', 'triton', '--channels', '1024'], '--sides triton cannot run here: '),
     ('operator_cost', ['--rounds', '0'], "--rounds: must be a whole number of at least 1, got '0'"),
     ('operator_cost', ['--budget', 'nan'], "--budget: must be a number above 0, got 'nan'"),
     ('operator_cost', ['--dtype', 'tf32'], '--dtype tf32 needs --device cuda, got --device cpu'),
