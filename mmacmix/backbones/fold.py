@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmacmix.ops.in_place import add_projection, may_write
+
 
 def affine_of(norm: nn.Module) -> Optional[Tuple[Tensor, Tensor]]:
     """Factor and summand of each channel, (channels,) both, that ``norm`` amounts to as it is now.
@@ -28,12 +30,34 @@ def affine_of(norm: nn.Module) -> Optional[Tuple[Tensor, Tensor]]:
 
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """norm(conv(x)) for a convolution without bias, in one step where that is exact."""
+    folded = _folded(conv, norm)
+    if folded is None:
+        return norm(conv(x))
+    return F.conv2d(x, *folded, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def conv_norm_add(conv: nn.Conv2d, norm: nn.Module, x: Tensor, identity: Tensor, overwrite: bool) -> Tensor:
+    """norm(conv(x)) + identity for a 1x1 convolution.
+
+    Args:
+        overwrite: Whether the result may be written over ``identity``; done where that is faster.
+    """
+    folded = _folded(conv, norm)
+    formats = (y.is_contiguous(memory_format=torch.channels_last) for y in (x, identity))
+    if overwrite and folded is not None and may_write(x) and x.dtype == identity.dtype and all(formats):
+        return add_projection(identity, x, *folded)
+    return conv_norm(conv, norm, x).add_(identity)
+
+
+def _folded(conv: nn.Conv2d, norm: nn.Module) -> Optional[Tuple[Tensor, Tensor]]:
+    """Weight and bias of the convolution with ``norm`` in it, or None where it is not exact to merge them."""
+    if isinstance(norm, nn.Identity) and conv.bias is not None:  # merged already
+        return conv.weight, conv.bias
     affine = affine_of(norm)
     if affine is None:
-        return norm(conv(x))
+        return None
     weight = (conv.weight * affine[0].view(-1, 1, 1, 1)).to(conv.weight.dtype)
-    shift = affine[1].to(conv.weight.dtype)
-    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return weight, affine[1].to(conv.weight.dtype)
 
 
 @torch.no_grad()

@@ -13,9 +13,10 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from mmengine.model.weight_init import constant_init
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks
 
 from mmacmix.backbones.base import Backbone, channels_last_gradient, run_checkpointed
-from mmacmix.backbones.fold import affine_of, conv_norm, merge
+from mmacmix.backbones.fold import affine_of, conv_norm, conv_norm_add, merge
 from mmacmix.layers import ACmix
 from mmacmix.ops.checks import check_positive_integers
 from mmacmix.registry import MODELS
@@ -71,17 +72,41 @@ class Bottleneck(BaseModule):
         if affine is not None:
             setattr(self, self.norm2_name, nn.Identity())
 
-    def forward(self, x: Tensor) -> Tensor:
-        return run_checkpointed(self._forward, x, self.with_cp)
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """
+        Args:
+            x: (B, in_channels, H, W).
+            overwrite: Whether the result may be written over x.
+        """
+        return run_checkpointed(lambda x: self._forward(x, overwrite), x, self.with_cp)
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, overwrite: bool) -> Tensor:
         out = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
         norm = getattr(self, self.norm2_name)
         affine = affine_of(norm)
         out = norm(self.conv2(out)) if affine is None else self.conv2(out, affine)
-        out = conv_norm(self.conv3, getattr(self, self.norm3_name), F.relu(out, inplace=True))
-        identity = x if self.downsample is None else conv_norm(*self.downsample, x)
-        return F.relu(out.add_(identity), inplace=True)
+        out = F.relu(out, inplace=True)
+        if self.downsample is not None:
+            x, overwrite = conv_norm(*self.downsample, x), True
+        out = conv_norm_add(self.conv3, getattr(self, self.norm3_name), out, x, overwrite)
+        return F.relu(out, inplace=True)
+
+
+class Stage(Sequential):
+    """Blocks at one resolution. In inference each writes its map over that of the one before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hooked = True  # x is the caller's
+        for block in self:
+            seen = hooked or block._forward_hooks or block._forward_pre_hooks or _hooks_everywhere()
+            x = block(x, overwrite=not seen)
+            hooked = bool(block._forward_hooks)
+        return x
+
+
+def _hooks_everywhere() -> bool:
+    """Whether hooks look at the maps of all modules."""
+    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
 
 
 @MODELS.register_module()
@@ -185,7 +210,7 @@ class ResNetACmix(Backbone):
                     )
                 )
                 channels = EXPANSION * width
-            self.add_module(f'layer{i + 1}', Sequential(*blocks))
+            self.add_module(f'layer{i + 1}', Stage(*blocks))
         self.train()
 
     def stem_modules(self) -> Iterable[nn.Module]:

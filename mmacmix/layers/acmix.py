@@ -17,6 +17,8 @@ from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path, packed_local_attention
 from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight
+from mmacmix.ops.in_place import may_write, project
+from mmacmix.ops.scratch import scratch
 
 
 class ACmix(nn.Module):
@@ -117,8 +119,13 @@ class ACmix(nn.Module):
             # Convolutions and attention read and write all channels of a pixel at once.
             x = x.contiguous(memory_format=torch.channels_last)
         merged = self._merge(affine) if self.merged is None else self.merged
-        heads = (-1, 3, self.num_heads)
-        qkv = F.conv2d(x, merged.project_weight, merged.project_bias).unflatten(1, heads)
+        if not may_write(x):
+            return self._mix(x, F.conv2d(x, merged.project_weight, merged.project_bias), merged)
+        with scratch(dict(dtype=x.dtype, device=x.device), 'projection') as buffer:
+            return self._mix(x, project(x, merged.project_weight, merged.project_bias, buffer), merged)
+
+    def _mix(self, x: Tensor, projection: Tensor, merged: '_Merged') -> Tensor:
+        qkv = projection.unflatten(1, (-1, 3, self.num_heads))
         attended, convolved = Fork.apply(qkv.permute(0, 2, 3, 1, 4, 5))  # (B, 3, heads, d, H, W)
         attention = packed_local_attention(
             attended,

@@ -38,12 +38,18 @@ class Scratch:
 
 
 @contextmanager
-def scratch(options: Dict[str, Any]) -> Iterator[Scratch]:
-    """Memory for one call. On CPU a thread keeps it: fresh pages of the system cost as much as the work in them."""
-    buffer = getattr(_kept, 'buffer', None)
+def scratch(options: Dict[str, Any], user: str = 'operator') -> Iterator[Scratch]:
+    """Memory for one call. On CPU a thread keeps it: fresh pages of the system cost as much as the work in them.
+
+    Args:
+        options: dtype and device.
+        user: Whose memory: users that are nested in one another need names of their own.
+    """
+    buffers = _kept.__dict__
+    buffer = buffers.pop(user, None)
     if buffer is None or buffer.options != options:
         buffer = Scratch(options)
-    _kept.buffer = None
     yield buffer
-    if options['device'].type == 'cpu' and buffer.bytes <= KEPT_BYTES:
-        _kept.buffer = buffer
+    others = sum(kept.bytes for kept in buffers.values())
+    if options['device'].type == 'cpu' and others + buffer.bytes <= KEPT_BYTES:
+        buffers[user] = buffer

@@ -9,7 +9,7 @@ from mmacmix.backbones import ResNetACmix, SwinACmix
 
 def resnet(**options):
     """Small, with normalisations that are no identity."""
-    options = dict(base_channels=8, stem_channels=8, zero_init_residual=False, **options)
+    options = {**dict(base_channels=8, stem_channels=8, zero_init_residual=False), **options}
     model = ResNetACmix(26, **options)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -38,6 +38,7 @@ def unfolded(model, x):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f'{fold}.affine_of', lambda norm: None)
         patch.setattr(f'{fold}.conv_norm', lambda conv, norm, x: norm(conv(x)))
+        patch.setattr(f'{fold}.conv_norm_add', lambda conv, norm, x, identity, _: norm(conv(x)) + identity)
         return model(x)
 
 
@@ -51,6 +52,68 @@ def test_folded_norms_are_exact():
     grads = (torch.autograd.grad(sum(y.square().mean() for y in ys), parameters) for ys in (outs, plain))
     for a, e in zip(*grads):
         torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize('options', [dict(), dict(stem_channels=32), dict(strides=(1, 2, 1, 2), out_indices=(0, 2))])
+@pytest.mark.parametrize('deploy', [False, True])
+def test_maps_written_over_others(options, deploy, relative_error):
+    """In inference blocks write over the map of the block before; nobody may see that."""
+    model = resnet(**options).eval()
+    x = torch.randn(2, 3, 61, 70)
+    expected = unfolded(model, x)
+    if deploy:
+        model.switch_to_deploy()
+    seen = []
+    with torch.inference_mode():
+        model(x)
+        for out, e in zip(model(x), expected):
+            assert relative_error(out, e.detach()) < 1e-5
+        for name in ('layer1', 'layer3'):
+            stage = getattr(model, name)
+            maps = torch.randn(1, stage[0].conv1.in_channels, 9, 8).contiguous(memory_format=torch.channels_last)
+            before = maps.clone()
+            stage(maps)
+            stage[0](maps)
+            assert torch.equal(maps, before)
+        for block in model.layer3:
+            block.register_forward_hook(lambda module, inputs, output: seen.append((output, output.clone())))
+        for block in list(model.layer3)[2:]:
+            block.register_forward_pre_hook(lambda module, inputs: seen.append((inputs[0], inputs[0].clone())))
+        model(x)
+    assert len(seen) == 6
+    assert all(torch.equal(kept, copy) for kept, copy in seen)
+
+
+def test_a_hook_is_given_what_the_block_was_given():
+    model = resnet().eval()
+    x, seen = torch.randn(1, 3, 64, 64), []
+    with torch.inference_mode():
+        model.layer3[1].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].clone()))
+        model(x)
+        model.layer3[0].register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+        model(x)
+    assert len(seen) == 3 and torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize('hook', ['register_forward_hook', 'register_forward_pre_hook'])
+@pytest.mark.parametrize('everywhere', [False, True])
+def test_hooks_see_maps_that_stay(hook, everywhere):
+    model = resnet().eval()
+    kept = []
+
+    def keep(module, inputs, output=None):
+        if type(module).__name__ == 'Bottleneck':
+            kept.extend((y, y.clone()) for y in (inputs[0], output) if y is not None)
+
+    if everywhere:
+        name = 'register_module_forward_hook' if hook == 'register_forward_hook' else 'register_module_forward_pre_hook'
+        handle = getattr(nn.modules.module, name)(keep)
+    else:
+        handle = getattr(model.layer3[1], hook)(keep)
+    with torch.inference_mode():
+        model(torch.randn(1, 3, 64, 64))
+    handle.remove()
+    assert kept and all(torch.equal(y, copy) for y, copy in kept)
 
 
 def test_norms_of_the_batch_are_not_folded():

@@ -140,6 +140,8 @@ def test_autocast(dtype, relative_error):
     module.zero_grad()
     with torch.autocast('cpu', dtype):
         out = module(x)
+        with torch.no_grad():  # another way through the layer
+            assert torch.equal(module(x), out)
     out.float().square().sum().backward()
     assert out.dtype == dtype
     assert relative_error(out, expected) < 0.05

@@ -35,8 +35,9 @@ def case(heads, d, kernel=3, dtype=torch.float64):
 @pytest.mark.parametrize('heads', [1, 3, 4, 6])
 @pytest.mark.parametrize('with_bias', [False, True])
 @pytest.mark.parametrize('stride', [1, 2])
-def test_equals_the_official_order(heads, with_bias, stride):
-    (q, k, v), fc, dep, bias = case(heads, 5)
+@pytest.mark.parametrize('d', [5, 6])  # odd, and even: two groups become one
+def test_equals_the_official_order(heads, with_bias, stride, d):
+    (q, k, v), fc, dep, bias = case(heads, d)
     bias = bias if with_bias else None
     leaves = [x for x in (q, k, v, fc, dep, bias) if x is not None]
     actual = convolution_path(torch.stack([q, k, v], 1), fc, dep, bias, stride)

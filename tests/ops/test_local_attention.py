@@ -179,7 +179,7 @@ def test_memory_is_bounded():
         q, k, v = inputs((1, 4, 16, *size), torch.float32, requires_grad=False)
         out, window = torch.empty_like(q), Window(7, 1, 1, 0.25)
         grads = [torch.empty_like(q) for _ in range(3)]
-        scratch._kept.buffer = None
+        scratch._kept.__dict__.clear()
         largest = 0
         with Watch():
             saved = tiled.forward(q, k, v, None, window, out)
@@ -196,14 +196,25 @@ def test_memory_is_bounded():
 def test_kept_memory_is_bounded(monkeypatch):
     q, k, v = inputs((1, 1, 4, 8, 8), torch.float32, requires_grad=False)
     local_attention(q, k, v)
-    assert 0 < scratch._kept.buffer.bytes <= scratch.KEPT_BYTES
+    assert 0 < scratch._kept.operator.bytes <= scratch.KEPT_BYTES
     monkeypatch.setattr(scratch, 'KEPT_BYTES', 100)
     local_attention(q, k, v)
-    assert scratch._kept.buffer is None
+    assert not hasattr(scratch._kept, 'operator')
+
+
+def test_kept_memory_is_bounded_for_all_users_together(monkeypatch):
+    scratch._kept.__dict__.clear()
+    monkeypatch.setattr(scratch, 'KEPT_BYTES', 100)
+    options = dict(dtype=torch.float32, device=torch.device('cpu'))
+    with scratch.scratch(options, 'first') as outer, scratch.scratch(options, 'second') as inner:
+        assert outer('x', 15).data_ptr() != inner('x', 15).data_ptr()
+    assert list(scratch._kept.__dict__) == ['second']
+    with scratch.scratch(options, 'second') as outer, scratch.scratch(options, 'second') as inner:
+        assert outer('x', 15).data_ptr() != inner('x', 15).data_ptr()
 
 
 def test_kept_memory_outlives_inference_mode():
-    scratch._kept.buffer = None
+    scratch._kept.__dict__.clear()
     q, k, v = inputs((1, 2, 4, 9, 8), torch.float32)
     with torch.inference_mode():
         first = local_attention(q, k, v)
