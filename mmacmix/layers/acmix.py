@@ -122,7 +122,9 @@ class ACmix(nn.Module):
         if not may_write(x):
             return self._mix(x, F.conv2d(x, merged.project_weight, merged.project_bias), merged)
         with scratch(dict(dtype=x.dtype, device=x.device), 'projection') as buffer:
-            return self._mix(x, project(x, merged.project_weight, merged.project_bias, buffer), merged)
+            pixels = x.permute(0, 2, 3, 1)
+            maps = project(pixels, merged.project_weight.flatten(1), merged.project_bias, buffer)
+            return self._mix(x, maps.permute(0, 3, 1, 2), merged)
 
     def _mix(self, x: Tensor, projection: Tensor, merged: '_Merged') -> Tensor:
         qkv = projection.unflatten(1, (-1, 3, self.num_heads))

@@ -18,6 +18,8 @@ from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
 from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution
+from mmacmix.ops.in_place import may_write, project
+from mmacmix.ops.scratch import scratch
 from mmacmix.ops.window_attention import window_attention
 
 
@@ -121,21 +123,28 @@ class WindowACmix(nn.Module):
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
         merged = self._merge() if self.merged is None else self.merged
-        maps = F.linear(x, merged.project_weight, merged.project_bias)
+        if may_write(x):
+            with scratch(dict(dtype=x.dtype, device=x.device), 'projection') as buffer:
+                maps = project(x, merged.project_weight, merged.project_bias, buffer)
+                out = self._mix(maps, shift, merged)
+        else:
+            out = self._mix(F.linear(x, merged.project_weight, merged.project_bias), shift, merged)
+        if shift:
+            out = out.roll((shift, shift), (1, 2))
+        return out[:, :height, :width]
+
+    def _mix(self, maps: Tensor, shift: int, merged: '_Merged') -> Tensor:
         attended, convolved = Fork.apply(maps.unflatten(3, (self.dim // self.num_heads, -1)))
         attention = window_attention(
             attended,
             merged.position_bias,
             self.num_heads,
-            window,
+            self.window_size,
             shift,
             self.attn_drop.p if self.training else 0.0,
         )
         attention = F.linear(attention, merged.out_weight, merged.out_bias)
-        out = self.proj_drop(attention).add_(self._convolution(convolved, merged))
-        if shift:
-            out = out.roll((shift, shift), (1, 2))
-        return out[:, :height, :width]
+        return self.proj_drop(attention).add_(self._convolution(convolved, merged))
 
     def _merge(self) -> '_Merged':
         """The weights as one pass uses them, rates inside: a factor of weights costs less than one of a map.

@@ -24,11 +24,11 @@ def may_write(x: Tensor) -> bool:
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor, buffer: Scratch) -> Tensor:
-    """1x1 convolution of (B, C, H, W), channels_last, by (outputs, C, 1, 1): a channels_last view of ``buffer``."""
-    pixels = _pixels(x)
+    """Linear projection of (..., C) by (outputs, C), contiguous, in memory of ``buffer``."""
+    pixels = x.reshape(-1, x.size(-1))
     out = buffer('projection', len(pixels) * len(weight)).view(len(pixels), len(weight))
-    torch.addmm(bias, pixels, weight.flatten(1).t(), out=out)
-    return out.view(x.size(0), *x.shape[2:], len(weight)).permute(0, 3, 1, 2)
+    torch.addmm(bias, pixels, weight.t(), out=out)
+    return out.view(*x.shape[:-1], len(weight))
 
 
 def add_projection(target: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
