@@ -3,10 +3,10 @@
 from typing import Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmacmix.ops.biased import biased_convolution
 from mmacmix.ops.in_place import add_projection, may_write
 
 
@@ -33,7 +33,7 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     folded = _folded(conv, norm)
     if folded is None:
         return norm(conv(x))
-    return F.conv2d(x, *folded, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return biased_convolution(x, *folded, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def conv_norm_add(conv: nn.Conv2d, norm: nn.Module, x: Tensor, identity: Tensor, overwrite: bool) -> Tensor:

@@ -8,13 +8,13 @@ map size, dilation, half precision and memory formats work, and memory does not 
 from typing import NamedTuple, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.fork import Fork
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path, packed_local_attention
+from mmacmix.ops.biased import biased_convolution
 from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight
 from mmacmix.ops.in_place import may_write, project
@@ -120,7 +120,7 @@ class ACmix(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         merged = self._merge(affine) if self.merged is None else self.merged
         if not may_write(x):
-            return self._mix(x, F.conv2d(x, merged.project_weight, merged.project_bias), merged)
+            return self._mix(x, biased_convolution(x, merged.project_weight, merged.project_bias), merged)
         with scratch(dict(dtype=x.dtype, device=x.device), 'projection') as buffer:
             pixels = x.permute(0, 2, 3, 1)
             maps = project(pixels, merged.project_weight.flatten(1), merged.project_bias, buffer)

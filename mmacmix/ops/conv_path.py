@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmacmix.ops.biased import biased_convolution
+
 # Multiply-adds per pixel and channel of a head: 108 heads one after the other, 27 heads**2 fused (3 x 3). Fused there
 # is no intermediate of k * k * d channels; at 4 heads training on a CPU was twice as fast so.
 FUSED_HEADS = 4
@@ -80,7 +82,7 @@ def grouped_convolution(
     groups = maps.size(1)
     if maps.device.type == 'cpu' and groups % 2 == 0 and weight.size(0) // groups <= PAIRED_OUTPUTS:
         weight, groups = _paired(weight, groups), groups // 2
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups=groups)
+    return biased_convolution(x, weight, bias, stride, padding, dilation, groups)
 
 
 def _paired(weight: Tensor, groups: int) -> Tensor:

@@ -19,7 +19,7 @@ def may_write(x: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not _autocast()
         and not torch.jit.is_tracing()
-        and not _compiling()
+        and not compiling()
     )
 
 
@@ -49,5 +49,6 @@ def _autocast() -> bool:
         return torch.is_autocast_cpu_enabled()
 
 
-def _compiling() -> bool:
+def compiling() -> bool:
+    """Whether torch.compile is recording."""
     return hasattr(torch, 'compiler') and torch.compiler.is_compiling()

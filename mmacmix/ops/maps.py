@@ -124,7 +124,8 @@ class Maps:
     ) -> None:
         """Writes sums of the maps of :meth:`load` to gradients (B, heads, d, H, W); overwrites ``sums``."""
         grads = [_pixels(x) for x in grads]
-        grads[0] = grads[0][:, :, :: window.stride, :: window.stride]
+        whole_q = grads[0]
+        grads[0] = whole_q[:, :, :: window.stride, :: window.stride]
         sums_q, *sums_kv = sums
         parts = [self._queries(sums_q.mul_(window.scale), grads[0])]
         for x in sums_kv:
@@ -133,6 +134,8 @@ class Maps:
             parts.append(x.unflatten(0, grads[1].shape[:2]))
         for rows in self._strips(self.height):
             rows_q = slice(-(-rows.start // window.stride), -(-rows.stop // window.stride))
+            if window.stride > 1:  # pixels that do not ask
+                whole_q[:, :, rows].zero_()
             for grad, part, some in zip(grads, parts, (rows_q, rows, rows)):
                 grad[:, :, some].copy_(part[:, :, some])
 

@@ -63,8 +63,7 @@ def _backward(
     scale: float,
     backend: str,
 ) -> List[Tensor]:
-    # Pixels that do not ask have no gradient of their query.
-    grads = [torch.empty_like(x) if stride == 1 else torch.zeros_like(x) for x in qkv]
+    grads = [torch.empty_like(x) for x in qkv]
     window = Window(kernel_size, stride, dilation, scale)
     implementation(backend).backward(grad, *split(qkv), position, out, saved, window, *split(grads))
     return grads

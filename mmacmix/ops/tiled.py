@@ -63,7 +63,7 @@ def backward(
     grad_k: Tensor,
     grad_v: Tensor,
 ) -> None:
-    """Overwrites grad_k and grad_v, and grad_q at the pixels that ask, all (B, heads, d, H, W) of any strides.
+    """Overwrites grad_q, grad_k and grad_v, all (B, heads, d, H, W) of any strides.
 
     The gradient of ``position`` is -grad_k, summed over images and heads.
 

@@ -97,7 +97,7 @@ def backward(
     grad_k: Tensor,
     grad_v: Tensor,
 ) -> None:
-    """Overwrites grad_k and grad_v, and grad_q at the pixels that ask, all (B, heads, d, H, W) of any strides.
+    """Overwrites grad_q, grad_k and grad_v, all (B, heads, d, H, W) of any strides.
 
     The gradient of ``position`` is -grad_k, summed over images and heads.
 
@@ -108,6 +108,8 @@ def backward(
     """
     if q.numel() == 0:
         return
+    if window.stride > 1:
+        grad_q.zero_()  # pixels that do not ask
     delta = torch.empty_like(log_sum)
     scratch = (log_sum, delta)
     inputs = (grad, q, k, v, _code(k, position))

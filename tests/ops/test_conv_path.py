@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
+from mmacmix.ops.biased import biased_convolution
 
 module = sys.modules['mmacmix.ops.conv_path']
 
@@ -71,3 +72,26 @@ def test_shift_kernels_make_a_convolution():
         expected = F.conv2d(maps[:, :, c], kernel, padding=1)
         for head in range(2):
             torch.testing.assert_close(out[:, 2 * c + head], expected[:, 0])
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+def test_biased_convolution(dtype, relative_error):
+    """It differs from torch's by the way to the bias' gradient alone."""
+    x = torch.randn(2, 6, 9, 8, dtype=dtype, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 3, dtype=dtype, requires_grad=True)
+    bias = torch.randn(4, dtype=dtype, requires_grad=True)
+    out = biased_convolution(x, weight, bias, 2, 1, 1, 2)
+    expected = F.conv2d(x, weight, bias, 2, 1, 1, 2)
+    assert torch.equal(out, expected)
+    grad = torch.randn_like(out)
+    inputs = (x, weight, bias)
+    error = 100 * torch.finfo(dtype).eps
+    for a, e in zip(torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, inputs, grad)):
+        assert a.dtype == dtype and relative_error(a, e) < error
+    assert torch.equal(F.relu(out, inplace=True), expected.relu())
+
+
+def test_biased_convolution_twice_differentiable():
+    x, weight, bias = torch.randn(1, 2, 5, 4).double(), torch.randn(3, 2, 3, 3).double(), torch.randn(3).double()
+    inputs = [y.requires_grad_() for y in (x, weight, bias)]
+    assert torch.autograd.gradgradcheck(lambda x, w, b: biased_convolution(x, w, b, 1, 1).square(), inputs)

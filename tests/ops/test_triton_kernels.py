@@ -62,10 +62,8 @@ def nan_like(x):
 
 
 def actual(q, k, v, position, grad, window, buffers=None):
-    """The same by the kernels, into buffers that start as NaN, but for queries that do not ask."""
+    """The same by the kernels, into buffers that start as NaN."""
     out, *grads = buffers or (nan_like(grad), nan_like(q), nan_like(k), nan_like(v))
-    if window.stride > 1:
-        grads[0].zero_()
     log_sum = kernels.forward(q, k, v, position, window, out)
     kernels.backward(grad, q, k, v, position, out, log_sum, window, *grads)
     return [out, *grads, -grads[1].float().sum((0, 1))]
