@@ -394,7 +394,10 @@ def figures(tool, tmp_path):
             add('backbone', 'swin-t', name, size, 4.0 * scale, 0.0)
     add('backbone', 'resnet-acmix-50:official', 'training', (20, 40), None, '')
     rows[-1]['status'] = 'out of memory'
-    old = dict(rows[0], date='2029-01-01T00:00:00Z', median_s=99, side='reference')
+    old = dict(rows[0], date='2029-01-01T00:00:00Z', median_s=99, side='reference', source='other')
+    # Another run of the same source: a column of its own, without a ratio.
+    rows.append(dict(rows[-1], side='resnet-acmix-50:deploy', status='ok', median_s=1.5, min_s=1, max_s=2,
+                     date='2030-01-02T00:00:07Z', **{'pass': 'forward'}))
     path = tmp_path / 'figures.csv'
     records.append(path, [old, *rows, old])
     return path
@@ -420,6 +423,9 @@ def test_tables(tool, figures, tmp_path):
             'ResNet-ACmix-50, official order / ResNet-ACmix-50 | ResNet-ACmix-50 / ResNet-50 |') in lines
     assert '| 20 x 40 | 4 (3.6 to 4.8) | out of memory | 8 (7.2 to 9.6) |  | 0.5x |' in lines
     assert '| 10 x 20 | 150 |  | 100 |  | 1.5x |' in lines
+    assert ('| size | ResNet-ACmix-50 | ResNet-ACmix-50, deploy form | ResNet-50 | '
+            'ResNet-ACmix-50 / ResNet-50 |') in lines
+    assert '| 20 x 40 | 4 (3.6 to 4.8) | 1.5 (1 to 2) | 8 (7.2 to 9.6) | 0.5x |' in lines
     assert '**Swin: forward and backward, s, median (fastest to slowest round)**' in lines
     assert '99' not in text and "'reference'" not in text  # an older run of the same case
 

@@ -1,4 +1,4 @@
-"""Rows that belong together: one benchmark on one machine with one setting, the newest run of every case."""
+"""Rows that belong together: one benchmark on one machine with one setting, the newest rows of every case."""
 
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
@@ -7,6 +7,8 @@ import records
 
 #: What is the same in a group; sizes, passes and sides vary in it.
 SETTING = tuple(c for c in records.CONFIGURATION if c not in ('side', 'pass', 'height', 'width', 'pixels'))
+#: What is the same in a case; the commit may differ where the source does not.
+VERSIONS = tuple(c for c in records.VERSIONS if c != 'commit')
 Case = Tuple[str, int, int]  # pass, height, width
 
 
@@ -15,21 +17,21 @@ class Group:
 
     Attributes:
         setting: The columns SETTING.
-        cases: Rows by side, by case. All rows of a case are of one run, the newest: a ratio of two of them is
-            never one of figures from different days.
+        cases: Rows by side, by case: the newest of each side. All rows of a case are of the same source and versions,
+            those of the newest.
     """
 
     def __init__(self, setting: Dict[str, str], rows: Sequence[Dict[str, str]]) -> None:
         self.setting = setting
         self.cases: Dict[Case, Dict[str, Dict[str, str]]] = {}
-        newest: Dict[Case, str] = {}
-        for row in rows:
+        versions: Dict[Case, Tuple[str, ...]] = {}
+        for row in sorted(rows, key=lambda row: row['date']):
             case = (row['pass'], int(row['height']), int(row['width']))
-            if row['date'] >= newest.get(case, ''):
-                if row['date'] > newest.get(case, ''):
-                    self.cases[case] = {}
-                newest[case] = row['date']
-                self.cases[case][row['side']] = row
+            measured = tuple(row[name] for name in VERSIONS)
+            if versions.setdefault(case, measured) != measured:
+                self.cases[case] = {}
+                versions[case] = measured
+            self.cases.setdefault(case, {})[row['side']] = row
 
     @property
     def benchmark(self) -> str:

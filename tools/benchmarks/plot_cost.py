@@ -79,7 +79,9 @@ def draw_slope(axis) -> None:
 
 
 def draw_sizes(axis, sizes: List[tuple]) -> None:
-    """Sizes along the upper edge."""
+    """Sizes along the upper edge, above the curves."""
+    bottom, top = axis.get_ylim()
+    axis.set_ylim(bottom, top * (top / bottom) ** 0.25)
     for height, width in sizes:
         text = str(height) if height == width else f'{height}x{width}'
         axis.annotate(

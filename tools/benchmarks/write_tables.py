@@ -64,7 +64,11 @@ def tables(group: Group, name: str, members: Sequence[str]) -> List[str]:
     if not present:
         return []
     sides = in_order(group.benchmark, present)
-    ratios = [(a, b) for a, b in RATIOS[group.benchmark] if a in present and b in present]
+    ratios = [
+        (a, b)
+        for a, b in RATIOS[group.benchmark]
+        if any(a in row and b in row and row[a]['date'] == row[b]['date'] for _, row in rows)
+    ]
     unit, factor = ('ms', 1e3) if group.benchmark == 'operator' else ('s', 1.0)
     result = []
     for title, columns, scale in (
@@ -97,8 +101,11 @@ def figure(value: float) -> str:
 
 
 def ratio(rows: Dict[str, Dict[str, str]], above: str, below: str, column: str) -> str:
-    """How many times the one side is the other, or ''."""
-    values = [float((rows.get(side) or {}).get(column) or 0) for side in (above, below)]
+    """How many times the one side is the other, or '': figures of two runs have no ratio."""
+    pair = [rows.get(side) or {} for side in (above, below)]
+    if len({row.get('date') for row in pair}) > 1:
+        return ''
+    values = [float(row.get(column) or 0) for row in pair]
     return f'{figure(values[0] / values[1])}x' if min(values) > 0 else ''
 
 
