@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mmacmix.backbones import ResNetACmix, SwinACmix
+from mmacmix.ops import scratch
 
 
 def resnet(**options):
@@ -187,3 +188,17 @@ def test_compiles_without_a_graph_break(name):
         results.append([*outs, *torch.autograd.grad(sum(y.mean() for y in outs), parameters)])
     for a, e in zip(*results):
         torch.testing.assert_close(a, e, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 4), reason='no registered operator before')
+def test_a_compiled_backbone_does_not_write_into_kept_memory():
+    """A graph would hold memory that other calls write to."""
+    model = resnet().eval()
+    x = torch.randn(1, 3, 40, 36)
+    with torch.no_grad():
+        expected = model(x)
+        scratch._kept.__dict__.clear()
+        compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+        for out, e in zip(compiled(x), expected):
+            torch.testing.assert_close(out, e, rtol=1e-3, atol=1e-4)
+    assert 'projection' not in scratch._kept.__dict__

@@ -151,6 +151,18 @@ def test_autocast(dtype, relative_error):
             assert relative_error(p.grad, exact[name]) < 0.15, name
 
 
+@pytest.mark.parametrize('batch', [1, 3])
+def test_inference_gives_what_training_gives(batch):
+    """It takes another way: the projection goes into memory that is kept."""
+    module = ACmix(12, 16).double()
+    maps = torch.randn(2, batch, 12, 9, 7, dtype=torch.float64)
+    expected = [module(x).detach() for x in maps]
+    with torch.no_grad():
+        outs = [module(x) for x in maps]
+    for out, e in zip(outs, expected):
+        torch.testing.assert_close(out, e)
+
+
 def test_position_code_follows_the_device():
     module = ACmix(8, 8).to('meta')
     assert module.position_code(torch.empty(1, 8, 4, 6, device='meta')).device.type == 'meta'

@@ -158,3 +158,16 @@ def test_dropout_of_probabilities_is_active_in_training_only():
     assert not torch.equal(module(x), module(x))
     module.eval()
     assert torch.equal(module(x), module(x))
+
+
+@pytest.mark.parametrize('heads', [3, 6])
+def test_inference_gives_what_training_gives(heads):
+    """It takes another way: the projection goes into memory that is kept."""
+    module = WindowACmix(12, heads, window_size=3, shift_size=1).double()
+    torch.nn.init.normal_(module.qkv.bias)
+    maps = torch.randn(2, 2, 8, 7, 12, dtype=torch.float64)
+    expected = [module(x).detach() for x in maps]
+    with torch.no_grad():
+        outs = [module(x) for x in maps]
+    for out, e in zip(outs, expected):
+        torch.testing.assert_close(out, e)
