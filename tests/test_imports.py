@@ -17,7 +17,9 @@ ALLOWED = {  # part -> parts of our own, foreign packages it must not import
     'backbones': ({'ops', 'layers', 'backbones', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
     'engine': ({'engine', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
     'registry': ({'safe_globals'}, MM - {'mmengine'}),
-    'checkpoints': (set(), MM - {'mmengine'}),
+    'checkpoints': ({'converters', 'state_dicts'}, MM - {'mmengine'}),
+    'converters': ({'converters', 'ops', 'state_dicts'}, MM),
+    'state_dicts': (set(), MM),
     'safe_globals': (set(), MM - {'mmengine'}),
     '__init__': (set(), MM | {'torch'}),
 }

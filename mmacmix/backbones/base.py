@@ -1,6 +1,6 @@
 """What the backbones share: outputs, freezing, checkpointing, and weights that must fit."""
 
-from typing import Callable, Iterable, Optional, Sequence, Union
+from typing import Callable, Dict, Iterable, Optional, Sequence, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -109,6 +109,43 @@ class Backbone(BaseModule):
         self.init_cfg = own
         for config in pretrained:
             load_pretrained(self, optional_keys=self.optional_keys, **_pretrained_arguments(config))
+
+
+def resolve_arch(
+    arch: Union[str, dict], archs: Dict[str, dict], lists: Sequence[str], numbers: Sequence[str] = ()
+) -> dict:
+    """The sizes that ``arch`` names, or states itself.
+
+    Args:
+        arch: A key of ``archs``, or a dict.
+        archs: Sizes by name.
+        lists: Keys of a dict whose values are integers by stage, equally many.
+        numbers: Further keys of a dict.
+
+    Raises:
+        ValueError: The name is unknown, or the dict does not have just these keys and values.
+    """
+    if isinstance(arch, str):
+        if arch not in archs:
+            raise ValueError(f'arch must be one of {sorted(archs)} or a dict, got arch={arch!r}')
+        return archs[arch]
+    if not isinstance(arch, dict) or set(arch) != {*lists, *numbers}:
+        raise ValueError(f'arch must have just the keys {sorted((*lists, *numbers))}, got arch={arch!r}')
+    for name in lists:
+        values = arch[name]
+        if not isinstance(values, Sequence) or any(type(v) is not int or v < 1 for v in values):
+            raise ValueError(f"arch['{name}'] must list integers of at least 1, got arch={arch!r}")
+    if len({len(arch[name]) for name in lists}) > 1:
+        names = ' and '.join(f"arch['{name}']" for name in lists)
+        raise ValueError(f'{names} must be equally long, got arch={arch!r}')
+    return arch
+
+
+def check_rate(**rates: float) -> None:
+    """Raises ValueError for the first probability that is not in [0, 1)."""
+    for name, rate in rates.items():
+        if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+            raise ValueError(f'{name} must be in [0, 1), got {name}={rate!r}')
 
 
 def _is_pretrained(config: dict) -> bool:

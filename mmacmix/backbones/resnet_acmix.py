@@ -18,7 +18,7 @@ from torch.nn.modules import module as hooks
 from mmacmix.backbones.base import Backbone, channels_last_gradient, run_checkpointed
 from mmacmix.backbones.fold import affine_of, conv_norm, conv_norm_add, merge
 from mmacmix.layers import ACmix
-from mmacmix.ops.checks import check_positive_integers
+from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
 
 EXPANSION = 4
@@ -128,6 +128,8 @@ class ResNetACmix(Backbone):
         num_heads: Attention heads of every ACmix.
         attn_kernel_size: Side of the attention window, odd.
         conv_kernel_size: Side of the convolution kernels, odd.
+        paths: 'attention', 'convolution' or both. Attention alone is the stand-alone self-attention ResNet
+            (SASA-ResNet) of the paper's comparison; a path that is left out has no parameters.
         stem_channels: Channels of the first convolution.
         base_channels: Inner channels of the first stage, divisible by num_heads.
         init_cfg: mmengine initialisation; Kaiming convolutions by default, with ACmix's own start kept.
@@ -163,6 +165,7 @@ class ResNetACmix(Backbone):
         num_heads: int = 4,
         attn_kernel_size: int = 7,
         conv_kernel_size: int = 3,
+        paths: Sequence[str] = PATHS,
         stem_channels: int = 64,
         base_channels: int = 64,
         init_cfg: Union[dict, list, None] = None,
@@ -187,6 +190,7 @@ class ResNetACmix(Backbone):
         self.optional_keys = rf'layer(?![1-{num_stages}]\.)'
 
         self.depth = depth
+        self.paths = check_paths(paths)
         self.conv1 = nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False)
         self.norm1_name = _add_norm(self, norm_cfg, stem_channels, 1)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
@@ -207,6 +211,7 @@ class ResNetACmix(Backbone):
                         num_heads=num_heads,
                         attn_kernel_size=attn_kernel_size,
                         conv_kernel_size=conv_kernel_size,
+                        paths=paths,
                     )
                 )
                 channels = EXPANSION * width

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from mmacmix.backbones.base import Backbone, run_checkpointed
+from mmacmix.backbones.base import Backbone, check_rate, resolve_arch, run_checkpointed
 from mmacmix.layers import WindowACmix
-from mmacmix.ops.checks import check_positive_integers
+from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
 
 # Hidden maps of a feed-forward network in inference on a CPU. Up to 32 MiB malloc recycles memory, beyond it every
@@ -121,6 +121,8 @@ class SwinACmix(Backbone):
         mlp_ratio: Hidden channels of the feed-forward networks per channel.
         qkv_bias: Whether the shared projection has a bias.
         conv_kernel_size: Side of the convolution kernels, odd.
+        paths: 'attention', 'convolution' or both. Attention alone is Swin Transformer; a path that is left out has
+            no parameters.
         out_indices: Stages whose maps are returned, each through a normalisation of its own; all by default.
         frozen_stages: Freezes the patch embedding and so many stages; -1 freezes nothing.
         drop_rate: Dropout after the embedding, the projections and in the feed-forward networks.
@@ -160,6 +162,7 @@ class SwinACmix(Backbone):
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         conv_kernel_size: int = 3,
+        paths: Sequence[str] = PATHS,
         out_indices: Optional[Sequence[int]] = None,
         frozen_stages: int = -1,
         drop_rate: float = 0.0,
@@ -171,7 +174,7 @@ class SwinACmix(Backbone):
         with_cp: bool = False,
         init_cfg: Union[dict, list, None] = None,
     ) -> None:
-        arch = self._resolve(arch)
+        arch = resolve_arch(arch, self.archs, ('depths', 'num_heads'), ('embed_dims',))
         depths, heads = arch['depths'], arch['num_heads']
         if init_cfg is None:
             init_cfg = [
@@ -182,10 +185,10 @@ class SwinACmix(Backbone):
             out_indices = range(len(depths))
         super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
 
+        self.paths = check_paths(paths)
         dim = arch['embed_dims']
         check_positive_integers(in_channels=in_channels, patch_size=patch_size, embed_dims=dim)
-        if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate!r}')
+        check_rate(drop_path_rate=drop_path_rate)
         if not isinstance(mlp_ratio, (int, float)) or int(mlp_ratio * dim) < 1:
             raise ValueError(f'mlp_ratio must give 1 hidden channel at least, got mlp_ratio={mlp_ratio!r}')
         if isinstance(build_norm_layer(norm_cfg, dim)[1], (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
@@ -215,29 +218,13 @@ class SwinACmix(Backbone):
                 qkv_bias=qkv_bias,
                 attn_drop_rate=attn_drop_rate,
                 conv_kernel_size=conv_kernel_size,
+                paths=paths,
             )
             for i in range(len(depths))
         )
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dim * 2**i)[1])
         self.train()
-
-    @classmethod
-    def _resolve(cls, arch: Union[str, dict]) -> dict:
-        if isinstance(arch, str):
-            if arch not in cls.archs:
-                raise ValueError(f'arch must be one of {sorted(cls.archs)} or a dict, got arch={arch!r}')
-            return cls.archs[arch]
-        fields = {'embed_dims', 'depths', 'num_heads'}
-        if not isinstance(arch, dict) or set(arch) != fields:
-            raise ValueError(f'arch must have just the keys {sorted(fields)}, got arch={arch!r}')
-        for name in ('depths', 'num_heads'):
-            values = arch[name]
-            if not isinstance(values, Sequence) or any(type(v) is not int or v < 1 for v in values):
-                raise ValueError(f"arch['{name}'] must list integers of at least 1, got arch={arch!r}")
-        if len(arch['depths']) != len(arch['num_heads']):
-            raise ValueError(f"arch['depths'] and arch['num_heads'] must be equally long, got arch={arch!r}")
-        return arch
 
     def stem_modules(self) -> Iterable[nn.Module]:
         return self.patch_embed, self.drop_after_pos

@@ -5,17 +5,18 @@ names and shapes of the released code, and its weights give its outputs. What di
 map size, dilation, half precision and memory formats work, and memory does not grow with the window.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from mmacmix.layers.buffers import Buffers
+from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.fork import Fork
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path, packed_local_attention
 from mmacmix.ops.biased import biased_convolution
-from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
+from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight
 from mmacmix.ops.in_place import may_write, project
 from mmacmix.ops.scratch import scratch
@@ -24,7 +25,7 @@ from mmacmix.ops.scratch import scratch
 class ACmix(nn.Module):
     """Self-attention and convolution over the same three 1x1 projections (paper, section 4, figure 2).
 
-    ``rate1 * attention + rate2 * convolution``: both rates are learnt and start at 0.5.
+    ``rate1 * attention + rate2 * convolution``: both rates are learnt and start at 0.5. One path alone has no rate.
 
     Args:
         in_channels: Channels of the input.
@@ -34,6 +35,7 @@ class ACmix(nn.Module):
         conv_kernel_size: Side of the convolution kernels, odd.
         stride: Step of the output on the input.
         dilation: Step between the pixels of a window and between the taps of the convolution.
+        paths: 'attention', 'convolution' or both. A path that is left out has no parameters.
 
     Shape:
         (B, in_channels, H, W), any H and W >= 1, to
@@ -47,6 +49,8 @@ class ACmix(nn.Module):
         torch.Size([1, 64, 13, 19])
     """
 
+    channels_last = False  # its maps are (B, C, H, W)
+
     def __init__(
         self,
         in_channels: int,
@@ -56,8 +60,10 @@ class ACmix(nn.Module):
         conv_kernel_size: int = 3,
         stride: int = 1,
         dilation: int = 1,
+        paths: Sequence[str] = PATHS,
     ) -> None:
         super().__init__()
+        self.paths = check_paths(paths)
         check_positive_integers(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -79,16 +85,19 @@ class ACmix(nn.Module):
 
         head_dim = out_channels // num_heads
         taps = conv_kernel_size**2
-        self.rate1 = nn.Parameter(torch.empty(1))
-        self.rate2 = nn.Parameter(torch.empty(1))
+        if self.paths == PATHS:
+            self.rate1 = nn.Parameter(torch.empty(1))
+            self.rate2 = nn.Parameter(torch.empty(1))
         self.conv1 = nn.Conv2d(in_channels, out_channels, 1)  # queries
         self.conv2 = nn.Conv2d(in_channels, out_channels, 1)  # keys
         self.conv3 = nn.Conv2d(in_channels, out_channels, 1)  # values
-        self.conv_p = nn.Conv2d(2, head_dim, 1)  # position code, shared by the heads
-        self.fc = nn.Conv2d(3 * num_heads, taps, 1, bias=False)
-        self.dep_conv = nn.Conv2d(
-            taps * head_dim, out_channels, conv_kernel_size, groups=head_dim, bias=False
-        )
+        if 'attention' in self.paths:
+            self.conv_p = nn.Conv2d(2, head_dim, 1)  # position code, shared by the heads
+        if 'convolution' in self.paths:
+            self.fc = nn.Conv2d(3 * num_heads, taps, 1, bias=False)
+            self.dep_conv = nn.Conv2d(
+                taps * head_dim, out_channels, conv_kernel_size, groups=head_dim, bias=False
+            )
         self.merged: Optional[nn.Module] = None  # by switch_to_deploy
         self.init_weights()
 
@@ -98,11 +107,14 @@ class ACmix(nn.Module):
         mmengine calls this after the initialisation of the parent module, which may have written over
         all convolutions.
         """
-        for conv in (self.conv1, self.conv2, self.conv3, self.conv_p, self.fc):
-            conv.reset_parameters()
-        init_shift_kernels(self.dep_conv.weight)
-        nn.init.constant_(self.rate1, 0.5)
-        nn.init.constant_(self.rate2, 0.5)
+        for name in ('conv1', 'conv2', 'conv3', 'conv_p', 'fc'):
+            if hasattr(self, name):
+                getattr(self, name).reset_parameters()
+        if 'convolution' in self.paths:
+            init_shift_kernels(self.dep_conv.weight)
+        if self.paths == PATHS:
+            nn.init.constant_(self.rate1, 0.5)
+            nn.init.constant_(self.rate2, 0.5)
 
     def forward(self, x: Tensor, affine: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
         """
@@ -127,25 +139,35 @@ class ACmix(nn.Module):
             return self._mix(x, maps.permute(0, 3, 1, 2), merged)
 
     def _mix(self, x: Tensor, projection: Tensor, merged: '_Merged') -> Tensor:
-        qkv = projection.unflatten(1, (-1, 3, self.num_heads))
-        attended, convolved = Fork.apply(qkv.permute(0, 2, 3, 1, 4, 5))  # (B, 3, heads, d, H, W)
+        qkv = projection.unflatten(1, (-1, 3, self.num_heads)).permute(0, 2, 3, 1, 4, 5)  # (B, 3, heads, d, H, W)
+        if self.paths == PATHS:
+            attended, convolved = Fork.apply(qkv)
+            attention, convolution = self._attend(attended, x), self._convolve(convolved, merged)
+            # A parameter would take half-precision maps up to its own precision.
+            return torch.addcmul(convolution, attention, merged.rate.to(attention.dtype))
+        if self.paths == ('convolution',):
+            return self._convolve(qkv, merged)
+        attention = self._attend(qkv, x)
+        if merged.rate is None:
+            return attention
+        rate, shift = (value.to(attention.dtype) for value in (merged.rate, merged.shift.view(-1, 1, 1)))
+        return torch.addcmul(shift, attention, rate)
+
+    def _attend(self, qkv: Tensor, x: Tensor) -> Tensor:
         attention = packed_local_attention(
-            attended,
-            self.attn_kernel_size,
-            self.stride,
-            self.dilation,
-            position=self.position_code(x),
+            qkv, self.attn_kernel_size, self.stride, self.dilation, position=self.position_code(x)
         )
-        convolution = convolution_path(
-            convolved,
+        return attention.flatten(1, 2)
+
+    def _convolve(self, qkv: Tensor, merged: '_Merged') -> Tensor:
+        return convolution_path(
+            qkv,
             merged.mixing,
             merged.kernels,
             stride=self.stride,
             dilation=self.dilation,
             bias=merged.shift,
         )
-        # A parameter would take half-precision maps up to its own precision.
-        return torch.addcmul(convolution, attention.flatten(1, 2), merged.rate.to(attention.dtype))
 
     def _merge(self, affine: Optional[Tuple[Tensor, Tensor]]) -> '_Merged':
         """The weights as one pass uses them: three projections as one, rates and ``affine`` inside of kernels."""
@@ -154,14 +176,26 @@ class ACmix(nn.Module):
         # The order (d, 3, heads) of channels is that of the groups of the convolution path.
         weight = torch.cat([c.weight for c in convs]).unflatten(0, size).permute(2, 0, 1, 3, 4, 5)
         bias = torch.cat([c.bias for c in convs]).view(size).permute(2, 0, 1)
-        rate1, rate2, shift = self.rate1, self.rate2, None
+        rates = [getattr(self, name, None) for name in ('rate1', 'rate2')]
+        shift = None
         if affine is not None:
-            rate1, rate2 = (r * affine[0].to(r.dtype) for r in (rate1, rate2))
-            shift = affine[1].to(rate1.dtype)
-        kernels, mixing = self.dep_conv.weight * rate2.view(-1, 1, 1, 1), self.fc.weight
+            exact = self.conv1.weight.dtype
+            scale, shift = (value.to(exact) for value in affine)
+            rates = [scale if rate is None else rate * scale for rate in rates]
+        if rates[0] is not None:
+            rates = [rate.view(-1, 1, 1) for rate in rates]
+        return _Merged(weight.flatten(0, 2), bias.flatten(), *self._merge_kernels(rates[1]), shift, rates[0])
+
+    def _merge_kernels(self, rate: Optional[Tensor]) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+        """``mixing`` and ``kernels`` of the convolution path."""
+        if 'convolution' not in self.paths:
+            return None, None
+        kernels, mixing = self.dep_conv.weight, self.fc.weight
+        if rate is not None:
+            kernels = kernels * rate.unsqueeze(1)
         if self.num_heads <= FUSED_HEADS:
             kernels, mixing = fused_weight(mixing, kernels), None
-        return _Merged(weight.flatten(0, 2), bias.flatten(), mixing, kernels, shift, rate1.view(-1, 1, 1))
+        return mixing, kernels
 
     @torch.no_grad()
     def switch_to_deploy(self, affine: Optional[Tuple[Tensor, Tensor]] = None) -> 'ACmix':
@@ -173,7 +207,8 @@ class ACmix(nn.Module):
         if self.merged is None:
             self.merged = Buffers(self._merge(affine)._asdict())
             for name in ('conv1', 'conv2', 'conv3', 'fc', 'dep_conv', 'rate1', 'rate2'):
-                delattr(self, name)
+                if hasattr(self, name):
+                    delattr(self, name)
         return self
 
     def position_code(self, x: Tensor) -> Tensor:
@@ -185,20 +220,49 @@ class ACmix(nn.Module):
         grid = torch.stack([xs, ys.expand(height, width)]).to(x.dtype)
         return self.conv_p(grid.unsqueeze(0)).squeeze(0)
 
+    def output_shape(self, shape: Sequence[int]) -> Tuple[int, ...]:
+        """Shape of the output for an input of this shape."""
+        batch, _, height, width = shape
+        return batch, self.out_channels, -(-height // self.stride), -(-width // self.stride)
+
+    def cost(self, height: int, width: int) -> Cost:
+        """What the layer costs for one map of this size."""
+        *_, rows, cols = self.output_shape((1, self.in_channels, height, width))
+        pixels, outputs = height * width, self.out_channels * rows * cols
+        taps, d = self.conv_kernel_size**2, self.out_channels // self.num_heads
+        attention = convolution = Part()
+        if 'attention' in self.paths:
+            attention = Part(
+                count_parameters(self, ('conv_p', 'rate1')),
+                2 * self.attn_kernel_size**2 * outputs + 2 * d * pixels,
+                outputs,
+            )
+        if 'convolution' in self.paths:
+            convolution = Part(
+                count_parameters(self, ('fc', 'dep_conv', 'rate2')),
+                3 * self.out_channels * taps * pixels + taps**2 * outputs,
+                outputs,
+            )
+        projected = 3 * self.out_channels * pixels
+        names = ('conv1', 'conv2', 'conv3')
+        return Cost(
+            Part(count_parameters(self, names), self.in_channels * projected, projected), attention, convolution
+        )
+
     def extra_repr(self) -> str:
         return (
             f'{self.in_channels}, {self.out_channels}, num_heads={self.num_heads}, '
             f'attn_kernel_size={self.attn_kernel_size}, conv_kernel_size={self.conv_kernel_size}, '
-            f'stride={self.stride}, dilation={self.dilation}'
+            f'stride={self.stride}, dilation={self.dilation}, paths={self.paths}'
         )
 
 
 class _Merged(NamedTuple):
-    """Weights as a pass uses them; ``mixing`` is None where ``kernels`` contain it."""
+    """Weights as a pass uses them; ``mixing`` is None where ``kernels`` contain it, ``rate`` where it is 1."""
 
     project_weight: Tensor
     project_bias: Tensor
     mixing: Optional[Tensor]
-    kernels: Tensor
+    kernels: Optional[Tensor]
     shift: Optional[Tensor]
-    rate: Tensor
+    rate: Optional[Tensor]

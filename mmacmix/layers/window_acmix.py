@@ -6,17 +6,18 @@ released code, and its weights give its outputs. What differs: maps of any size 
 whole windows, as dense prediction needs.
 """
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmacmix.layers.buffers import Buffers
+from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.fork import Fork
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
-from mmacmix.ops.checks import check_heads, check_odd, check_positive_integers
+from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution
 from mmacmix.ops.in_place import may_write, project
 from mmacmix.ops.scratch import scratch
@@ -27,7 +28,7 @@ class WindowACmix(nn.Module):
     """Window attention and convolution over the same linear projection.
 
     ``rate1 * proj(attention) + rate2 * convolution``. Attention sees one window; the convolution path runs over
-    the whole map as it is after the cyclic shift, so its taps cross the seam.
+    the whole map as it is after the cyclic shift, so its taps cross the seam. One path alone has no rate.
 
     Args:
         dim: Channels, divisible by num_heads.
@@ -39,6 +40,8 @@ class WindowACmix(nn.Module):
         attn_drop_rate: Dropout of the attention probabilities.
         proj_drop_rate: Dropout of the projected attention output.
         conv_kernel_size: Side of the convolution kernels, odd.
+        paths: 'attention', 'convolution' or both. A path that is left out has no parameters; ``proj`` belongs to
+            attention.
 
     Shape:
         (B, H, W, dim), any H and W >= 1, to the same shape.
@@ -46,6 +49,8 @@ class WindowACmix(nn.Module):
     Raises:
         ValueError: An argument, or the input's shape, is not allowed.
     """
+
+    channels_last = True  # its maps are (B, H, W, C)
 
     def __init__(
         self,
@@ -57,8 +62,10 @@ class WindowACmix(nn.Module):
         attn_drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
         conv_kernel_size: int = 3,
+        paths: Sequence[str] = PATHS,
     ) -> None:
         super().__init__()
+        self.paths = check_paths(paths)
         check_positive_integers(
             dim=dim,
             num_heads=num_heads,
@@ -79,21 +86,23 @@ class WindowACmix(nn.Module):
 
         head_dim = dim // num_heads
         taps = conv_kernel_size**2
-        self.scale = head_dim**-0.5
-        self.rate1 = nn.Parameter(torch.empty(1))
-        self.rate2 = nn.Parameter(torch.empty(1))
-        self.relative_position_bias_table = nn.Parameter(
-            torch.empty((2 * window_size - 1) ** 2, num_heads)
-        )
-        self.register_buffer(
-            'relative_position_index', _relative_position_index(window_size), persistent=False
-        )
+        if self.paths == PATHS:
+            self.rate1 = nn.Parameter(torch.empty(1))
+            self.rate2 = nn.Parameter(torch.empty(1))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.attn_drop = nn.Dropout(attn_drop_rate)
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop_rate)
-        self.fc = nn.Conv2d(3 * num_heads, taps, 1)
-        self.dep_conv = nn.Conv2d(taps * head_dim, dim, conv_kernel_size, groups=head_dim, bias=False)
+        if 'attention' in self.paths:
+            self.relative_position_bias_table = nn.Parameter(
+                torch.empty((2 * window_size - 1) ** 2, num_heads)
+            )
+            self.register_buffer(
+                'relative_position_index', _relative_position_index(window_size), persistent=False
+            )
+            self.attn_drop = nn.Dropout(attn_drop_rate)
+            self.proj = nn.Linear(dim, dim)
+            self.proj_drop = nn.Dropout(proj_drop_rate)
+        if 'convolution' in self.paths:
+            self.fc = nn.Conv2d(3 * num_heads, taps, 1)
+            self.dep_conv = nn.Conv2d(taps * head_dim, dim, conv_kernel_size, groups=head_dim, bias=False)
         self.merged: Optional[nn.Module] = None  # by switch_to_deploy
         self.init_weights()
 
@@ -103,15 +112,19 @@ class WindowACmix(nn.Module):
 
         mmengine calls this after the initialisation of the parent module.
         """
-        for linear in (self.qkv, self.proj):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.fc.reset_parameters()
-        init_shift_kernels(self.dep_conv.weight)
-        nn.init.constant_(self.rate1, 0.5)
-        nn.init.constant_(self.rate2, 0.5)
+        for linear in (self.qkv, getattr(self, 'proj', None)):
+            if linear is not None:
+                nn.init.trunc_normal_(linear.weight, std=0.02)
+                if linear.bias is not None:
+                    nn.init.zeros_(linear.bias)
+        if 'attention' in self.paths:
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        if 'convolution' in self.paths:
+            self.fc.reset_parameters()
+            init_shift_kernels(self.dep_conv.weight)
+        if self.paths == PATHS:
+            nn.init.constant_(self.rate1, 0.5)
+            nn.init.constant_(self.rate2, 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.size(3) != self.dim:
@@ -134,17 +147,35 @@ class WindowACmix(nn.Module):
         return out[:, :height, :width]
 
     def _mix(self, maps: Tensor, shift: int, merged: '_Merged') -> Tensor:
-        attended, convolved = Fork.apply(maps.unflatten(3, (self.dim // self.num_heads, -1)))
+        maps = maps.unflatten(3, (self.dim // self.num_heads, -1))
+        if self.paths == PATHS:
+            attended, convolved = Fork.apply(maps)
+            return self._attend(attended, shift, merged).add_(self._convolve(convolved, merged))
+        if self.paths == ('attention',):
+            return self._attend(maps, shift, merged)
+        return self._convolve(maps, merged)
+
+    def _attend(self, maps: Tensor, shift: int, merged: '_Merged') -> Tensor:
+        """(B, H, W, d, inputs of a group) to (B, H, W, dim)"""
         attention = window_attention(
-            attended,
+            maps,
             merged.position_bias,
             self.num_heads,
             self.window_size,
             shift,
             self.attn_drop.p if self.training else 0.0,
         )
-        attention = F.linear(attention, merged.out_weight, merged.out_bias)
-        return self.proj_drop(attention).add_(self._convolution(convolved, merged))
+        return self.proj_drop(F.linear(attention, merged.out_weight, merged.out_bias))
+
+    def _convolve(self, maps: Tensor, merged: '_Merged') -> Tensor:
+        """(B, H, W, d, inputs of a group) to (B, H, W, dim)"""
+        maps = maps.permute(0, 3, 4, 1, 2)  # (B, d, inputs, H, W)
+        if merged.mixing is None:
+            out = grouped_convolution(maps, merged.kernels)
+        else:
+            qkv = maps.transpose(1, 2).unflatten(1, (3, self.num_heads))
+            out = convolution_path(qkv, merged.mixing, merged.kernels, merged.mixing_bias)
+        return out.permute(0, 2, 3, 1)
 
     def _merge(self) -> '_Merged':
         """The weights as one pass uses them, rates inside: a factor of weights costs less than one of a map.
@@ -157,33 +188,30 @@ class WindowACmix(nn.Module):
             bias = weight.new_zeros(len(weight))
         weight = weight.view(3 * self.num_heads, -1, self.dim).transpose(0, 1)
         bias = bias.view(3 * self.num_heads, -1).t()
-        kernels = self.rate2.view(-1, 1, 1, 1) * self.dep_conv.weight
-        mixing = mixing_bias = None
-        if self.num_heads <= FUSED_HEADS:
-            weight, bias = F.pad(weight, (0, 0, 0, 1)), F.pad(bias, (0, 1), value=1.0)
-            kernels = fused_weight(self.fc.weight, kernels, self.fc.bias)
-        else:
-            mixing, mixing_bias = self.fc.weight, self.fc.bias
+        kernels = mixing = mixing_bias = out_weight = out_bias = position_bias = None
+        if 'convolution' in self.paths:
+            kernels, mixing, mixing_bias = self.dep_conv.weight, self.fc.weight, self.fc.bias
+            if self.paths == PATHS:
+                kernels = self.rate2.view(-1, 1, 1, 1) * kernels
+            if self.num_heads <= FUSED_HEADS:
+                weight, bias = F.pad(weight, (0, 0, 0, 1)), F.pad(bias, (0, 1), value=1.0)
+                kernels, mixing, mixing_bias = fused_weight(mixing, kernels, mixing_bias), None, None
+        if 'attention' in self.paths:
+            out_weight, out_bias = self.proj.weight, self.proj.bias
+            if self.paths == PATHS:
+                # Dropout, which comes between, is linear.
+                out_weight, out_bias = out_weight * self.rate1, out_bias * self.rate1
+            position_bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
         return _Merged(
             weight.flatten(0, 1),
             bias.flatten(),
             mixing,
             mixing_bias,
             kernels,
-            self.proj.weight * self.rate1,  # dropout is linear
-            self.proj.bias * self.rate1,
-            self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1),
+            out_weight,
+            out_bias,
+            position_bias,
         )
-
-    def _convolution(self, maps: Tensor, merged: '_Merged') -> Tensor:
-        """(B, H, W, d, inputs of a group) to (B, H, W, dim)"""
-        maps = maps.permute(0, 3, 4, 1, 2)  # (B, d, inputs, H, W)
-        if merged.mixing is None:
-            out = grouped_convolution(maps, merged.kernels)
-        else:
-            qkv = maps.transpose(1, 2).unflatten(1, (3, self.num_heads))
-            out = convolution_path(qkv, merged.mixing, merged.kernels, merged.mixing_bias)
-        return out.permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def switch_to_deploy(self) -> 'WindowACmix':
@@ -192,13 +220,36 @@ class WindowACmix(nn.Module):
             self.merged = Buffers(self._merge()._asdict())
             names = ('qkv', 'proj', 'fc', 'dep_conv', 'rate1', 'rate2')
             for name in (*names, 'relative_position_bias_table', 'relative_position_index'):
-                delattr(self, name)
+                if hasattr(self, name):
+                    delattr(self, name)
         return self
+
+    def output_shape(self, shape: Sequence[int]) -> Tuple[int, ...]:
+        """Shape of the output for an input of this shape."""
+        return tuple(shape)
+
+    def cost(self, height: int, width: int) -> Cost:
+        """What the layer costs for one map of this size, which is filled up to whole windows."""
+        pixels = (height + -height % self.window_size) * (width + -width % self.window_size)
+        outputs, taps = self.dim * pixels, self.conv_kernel_size**2
+        attention = convolution = Part()
+        if 'attention' in self.paths:
+            attention = Part(
+                count_parameters(self, ('relative_position_bias_table', 'proj', 'rate1')),
+                2 * self.window_size**2 * outputs + self.dim * outputs,
+                outputs,
+            )
+        if 'convolution' in self.paths:
+            convolution = Part(
+                count_parameters(self, ('fc', 'dep_conv', 'rate2')), 3 * taps * outputs + taps**2 * outputs, outputs
+            )
+        projection = Part(count_parameters(self, ('qkv',)), 3 * self.dim * outputs, 3 * outputs)
+        return Cost(projection, attention, convolution)
 
     def extra_repr(self) -> str:
         return (
             f'{self.dim}, {self.num_heads}, window_size={self.window_size}, shift_size={self.shift_size}, '
-            f'conv_kernel_size={self.conv_kernel_size}'
+            f'conv_kernel_size={self.conv_kernel_size}, paths={self.paths}'
         )
 
 
@@ -212,13 +263,13 @@ def _relative_position_index(window: int) -> Tensor:
 
 
 class _Merged(NamedTuple):
-    """Weights as a pass uses them; ``mixing`` and its bias are None where ``kernels`` contain them."""
+    """Weights as a pass uses them: None for what ``kernels`` contain already, and for a path that is left out."""
 
     project_weight: Tensor
     project_bias: Tensor
     mixing: Optional[Tensor]
     mixing_bias: Optional[Tensor]
-    kernels: Tensor
-    out_weight: Tensor
-    out_bias: Tensor
-    position_bias: Tensor
+    kernels: Optional[Tensor]
+    out_weight: Optional[Tensor]
+    out_bias: Optional[Tensor]
+    position_bias: Optional[Tensor]

@@ -1,5 +1,9 @@
 """Checks of arguments that operators and layers share."""
 
+from typing import Sequence, Tuple
+
+PATHS = ('attention', 'convolution')
+
 
 def check_positive_integers(**values: int) -> None:
     """Raises ValueError for the first argument that is not an integer of at least 1."""
@@ -22,3 +26,15 @@ def check_heads(num_heads: int, **channels: int) -> None:
             raise ValueError(
                 f'{name} must be divisible by num_heads, got {name}={value} and num_heads={num_heads}'
             )
+
+
+def check_paths(paths: Sequence[str]) -> Tuple[str, ...]:
+    """The paths of an ACmix layer, in their usual order.
+
+    Raises:
+        ValueError: ``paths`` is empty, or something else than a list of 'attention' and 'convolution'.
+    """
+    listed = isinstance(paths, (tuple, list)) and all(isinstance(path, str) for path in paths)
+    if not listed or not paths or len(set(paths)) < len(paths) or not set(paths) <= set(PATHS):
+        raise ValueError(f"paths must be a tuple of 'attention', 'convolution' or both, got paths={paths!r}")
+    return tuple(path for path in PATHS if path in paths)

@@ -18,8 +18,25 @@ SMALL = {
         arch=dict(embed_dims=8, depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4)),
         drop_path_rate=0.0,
     ),
+    'pvt': dict(
+        type='mmacmix.PVTACmix',
+        arch=dict(
+            embed_dims=(8, 16, 40, 64),
+            depths=(2, 1, 2, 1),
+            num_heads=(1, 2, 5, 8),
+            sr_ratios=(8, 4, 2, 1),
+            mlp_ratios=(8, 8, 4, 4),
+        ),
+        drop_path_rate=0.0,
+    ),
+    'san': dict(type='mmacmix.SANACmix', depth=10, stem_channels=32),
 }
-CHANNELS = {'resnet': (32, 64, 128, 256), 'swin': (8, 16, 32, 64)}
+CHANNELS = {
+    'resnet': (32, 64, 128, 256),
+    'swin': (8, 16, 32, 64),
+    'pvt': (8, 16, 40, 64),
+    'san': (128, 256, 512, 1024),
+}
 
 
 @pytest.fixture(params=SMALL)
@@ -32,12 +49,14 @@ def build(family, **kwargs):
 
 
 @pytest.mark.parametrize('size', [(64, 96), (1, 1), (33, 65), (100, 67), (31, 200)])
-def test_any_size_rounds_up(family, size):
+def test_any_size(family, size):
     outs = build(family).eval()(torch.randn(1, 3, *size))
     assert isinstance(outs, tuple) and len(outs) == 4
     for i, (out, channels) in enumerate(zip(outs, CHANNELS[family])):
         stride = 4 * 2**i
-        assert out.shape == (1, channels, *(-(-n // stride) for n in size))
+        # PVT rounds down.
+        rounded = (max(n // stride, 1) if family == 'pvt' else -(-n // stride) for n in size)
+        assert out.shape == (1, channels, *rounded)
         assert out.isfinite().all()
 
 
@@ -79,6 +98,11 @@ def test_frozen_stages(family, frozen_stages):
     names = {
         'resnet': [('conv1.', 'bn1.'), ('layer1.',), ('layer2.',), ('layer3.',), ('layer4.',)],
         'swin': [('patch_embed.',), *((f'stages.{i}.', f'norm{i}.') for i in range(4))],
+        'pvt': [('stages.0.patch_embed.', 'stages.0.pos_embed.'), *((f'stages.{i}.',) for i in range(4))],
+        'san': [
+            ('conv_in.', 'bn_in.', 'conv0.', 'layer0.', 'bn0.'),
+            *((f'conv{i}.', f'layer{i}.', f'bn{i}.') for i in range(1, 5)),
+        ],
     }[family]
     frozen = tuple(prefix for part in names[: frozen_stages + 1] for prefix in part)
     for name, parameter in model.named_parameters():
@@ -155,7 +179,7 @@ def test_shift_kernels_survive_init_weights(family):
     model = Detector()
     model.init_weights()
     kernels = {n: p for n, p in model.named_parameters() if n.endswith('dep_conv.weight')}
-    assert len(kernels) == {'resnet': 8, 'swin': 7}[family]
+    assert len(kernels) == {'resnet': 8, 'swin': 7, 'pvt': 6, 'san': 10}[family]
     for name, kernel in kernels.items():
         assert torch.equal(kernel.flatten(2), torch.eye(9).expand_as(kernel.flatten(2))), name
     rates = [p for n, p in model.named_parameters() if n.endswith(('rate1', 'rate2'))]

@@ -1,56 +1,84 @@
-"""Counts parameters and multiply-adds of an ACmix backbone, or of the backbone of a config.
+"""Counts parameters, multiply-adds and activations of an ACmix backbone, or of the backbone of a config.
 
 python tools/analysis_tools/complexity.py ResNetACmix depth=26 --shape 224 224
+python tools/analysis_tools/complexity.py PVTACmix arch=tiny "paths=('attention',)" --classes 1000
 python tools/analysis_tools/complexity.py configs/retinanet/retinanet_swin-acmix-t_fpn_1x_coco.py --shape 800 1344
 
-Convolutions and matrix products are counted as torch does them, on the meta device, so nothing is computed. Local
-attention is counted by its formula (torch 2.4 and later), two multiply-adds for each channel and pixel of a window,
-whichever way it is implemented; softmax, normalisation and activations are left out, as is usual.
+ACmix layers are counted by formula, whichever way they are implemented, in the stages of the paper's analysis (section
+4.2): stage I, the projections that both paths share, and stage II, attention and convolution. Everything else is
+counted as torch does it. It is done on the meta device, so nothing is computed. Softmax, normalisation and activation
+functions are left out of the multiply-adds, as is usual. Activations are the outputs of all modules, in float32, of
+which training keeps most.
 """
 
 import argparse
 import ast
 import sys
-from typing import Dict, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmacmix.layers import ACmix
+from mmacmix.layers import Cost, Part
 from mmacmix.registry import MODELS
 
+PARTS = ('projection', 'attention', 'convolution', 'rest')
 
-def count(backbone: nn.Module, height: int, width: int) -> Dict[str, int]:
-    """Parameters and multiply-adds of a backbone for one image.
+
+def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dict[str, Part]:
+    """Costs of a backbone for one image.
 
     Args:
-        backbone: Takes (1, 3, height, width).
+        backbone: Takes (1, 3, height, width); it is moved to the meta device.
         height, width: Size of the image in pixels.
+        classes: If not 0, a linear classifier on the last map is counted as well.
 
     Returns:
-        'parameters', and 'multiply_adds' of the whole, of which 'local_attention' by formula.
+        'projection', 'attention' and 'convolution' of all ACmix layers together, the 'rest' and the 'total'.
     """
     backbone = backbone.to('meta').eval()
-    attention = 0
+    costs: List[Cost] = []
+    elements = 0
 
-    def note(module: ACmix, inputs: Tuple[torch.Tensor], output: torch.Tensor) -> None:
-        nonlocal attention
-        attention += 2 * module.attn_kernel_size**2 * output[0].numel()
+    def add_outputs(module: nn.Module, inputs: tuple, output: object) -> None:
+        nonlocal elements
+        tensors = output if isinstance(output, (tuple, list)) else (output,)
+        elements += sum(x.numel() for x in tensors if isinstance(x, Tensor))
 
+    def stand_in(layer: nn.Module):
+        def forward(x: Tensor, affine: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
+            rows, cols = x.shape[1:3] if layer.channels_last else x.shape[2:]
+            costs.append(layer.cost(rows, cols))
+            return x.new_empty(layer.output_shape(x.shape))
+
+        return forward
+
+    layers = [module for module in backbone.modules() if hasattr(module, 'cost')]
+    inside = {inner for layer in layers for inner in layer.modules()}
     for module in backbone.modules():
-        if isinstance(module, ACmix):
-            module.register_forward_hook(note)
+        if module in layers:
+            module.forward = stand_in(module)
+        elif module not in inside and not list(module.children()):
+            module.register_forward_hook(add_outputs)
     counter = FlopCounterMode(display=False, depth=None)
-    # The registered operator is counted by its formula; without it (torch before 2.4) by the products of its tiles.
     with counter, torch.no_grad():
-        backbone(torch.empty(1, 3, height, width, device='meta'))
-    return dict(
-        parameters=sum(p.numel() for p in backbone.parameters()),
-        multiply_adds=counter.get_total_flops() // 2,
-        local_attention=attention,
+        maps = backbone(torch.empty(1, 3, height, width, device='meta'))
+    last = maps[-1].size(1)
+    head = classes * (last + 1)
+    parts = {
+        name: Part(*(sum(figures) for figures in zip(*(getattr(cost, name) for cost in costs)))) if costs else Part()
+        for name in PARTS[:3]
+    }
+    parameters = sum(p.numel() for p in backbone.parameters()) + head
+    parts['rest'] = Part(
+        parameters - sum(part.parameters for part in parts.values()),
+        counter.get_total_flops() // 2 + classes * last,
+        elements + classes,
     )
+    parts['total'] = Part(*(sum(figures) for figures in zip(*parts.values())))
+    return parts
 
 
 def build(model: str, options: list) -> nn.Module:
@@ -67,7 +95,10 @@ def build(model: str, options: list) -> nn.Module:
             config[name] = value
     if not config['type'].startswith('mmacmix.') or MODELS.get(config['type']) is None:
         sys.exit(f"{config['type']} is not a backbone of mmacmix (mmacmix.backbones)")
-    return MODELS.build(config)
+    try:
+        return MODELS.build(config)
+    except (TypeError, ValueError) as error:
+        sys.exit(f'{model}: {error}')
 
 
 def main() -> None:
@@ -75,12 +106,17 @@ def main() -> None:
     parser.add_argument('model', help='class of mmacmix.backbones, or a config file')
     parser.add_argument('options', nargs='*', help='arguments of the class, name=value')
     parser.add_argument('--shape', nargs=2, type=int, default=(224, 224), metavar=('H', 'W'))
+    parser.add_argument('--classes', type=int, default=0, help='count a classifier too (ImageNet: 1000)')
     args = parser.parse_args()
-    figures = count(build(args.model, args.options), *args.shape)
-    print(f'{args.model} {" ".join(args.options)} at {args.shape[0]} x {args.shape[1]}')
-    print(f'parameters       {figures["parameters"] / 1e6:8.2f} M')
-    print(f'multiply-adds    {figures["multiply_adds"] / 1e9:8.2f} G')
-    print(f'  local attention{figures["local_attention"] / 1e9:8.2f} G')
+    if min(args.shape) < 1 or args.classes < 0:
+        parser.error(f'--shape must be above and --classes not below 0, got {args.shape} and {args.classes}')
+    parts = count(build(args.model, args.options), *args.shape, args.classes)
+    print(f'{" ".join([args.model, *args.options])} at {args.shape[0]} x {args.shape[1]}')
+    print(f'{"":24}{"parameters":>14}{"multiply-adds":>16}{"activations":>14}')
+    titles = ('stage I, projections', 'stage II, attention', 'stage II, convolution', 'everything else', 'total')
+    for title, part in zip(titles, parts.values()):
+        figures = part.parameters / 1e6, part.multiply_adds / 1e9, part.elements * 4 / 2**20
+        print('{:24}{:12.2f} M{:14.2f} G{:10.1f} MiB'.format(title, *figures))
 
 
 if __name__ == '__main__':

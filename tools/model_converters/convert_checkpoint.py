@@ -1,6 +1,10 @@
 """Converts weights of another project into a backbone checkpoint for init_cfg=dict(type='Pretrained', ...).
 
 python tools/model_converters/convert_checkpoint.py SRC DST --source acmix
+python tools/model_converters/convert_checkpoint.py swin_tiny_patch4_window7_224.pth swin-acmix-t.pth --source swin
+
+It reports what was taken, what starts fresh and what was ignored. The file that it writes says what starts fresh, and
+loading accepts that nothing else is missing.
 """
 
 import argparse
@@ -8,13 +12,14 @@ import contextlib
 import os
 import re
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import torch
 
 import mmacmix
-from mmacmix.checkpoints import convert
+from mmacmix.converters import SOURCES, Converted, convert_with_report
+from mmacmix.ops.checks import PATHS
 
 
 def load(path: Path) -> dict:
@@ -34,7 +39,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--source',
         required=True,
-        help="which project: 'acmix', the released code of the paper (ResNet, Swin)",
+        help="which project: 'acmix', the released code of the paper (ResNet, Swin), or a backbone without ACmix "
+        f"as a start, one of {', '.join(SOURCES[1:])}",
+    )
+    parser.add_argument(
+        '--paths', nargs='+', default=PATHS, choices=PATHS, help='paths of the backbone (default: both)'
     )
     args = parser.parse_args()
     if not args.src.is_file():
@@ -42,6 +51,19 @@ def parse_args() -> argparse.Namespace:
     if args.dst.exists() and args.dst.samefile(args.src):
         parser.error(f'DST must be another file than SRC, got {args.dst}')
     return args
+
+
+def report(converted: Converted) -> None:
+    """Prints what was taken, what starts fresh and what was ignored; numbered parts of a name as one."""
+    for title, names in (
+        ('loaded', converted.state),
+        ('fresh', converted.fresh),
+        ('ignored', converted.ignored),
+    ):
+        patterns = Counter(re.sub(r'(?<=[.])\d+(?=[.])', '*', name) for name in names)
+        print(f'{title}: {len(names)}')
+        for pattern, count in sorted(patterns.items()):
+            print(f'  {count:4d} x {pattern}')
 
 
 def main() -> None:
@@ -54,16 +76,17 @@ def main() -> None:
         what = f'it holds {refused[1]}, which could run code' if refused else 'it is damaged or no checkpoint'
         sys.exit(f'cannot read {args.src} as a checkpoint of tensors: {what} ({type(error).__name__})')
     try:
-        state = convert(checkpoint, args.source)
+        converted = convert_with_report(checkpoint, args.source, args.paths)
     except (TypeError, ValueError) as error:
         sys.exit(f'{args.src}: {error}')
     args.dst.parent.mkdir(parents=True, exist_ok=True)
     unfinished = args.dst.with_name(args.dst.name + '.tmp')
-    meta = dict(mmacmix_version=mmacmix.__version__, source=args.source)
-    torch.save(dict(state_dict=state, meta=meta), unfinished)
+    meta = dict(mmacmix_version=mmacmix.__version__, source=args.source, fresh=converted.fresh)
+    torch.save(dict(state_dict=converted.state, meta=meta), unfinished)
     os.replace(unfinished, args.dst)
-    count = sum(value.numel() for value in state.values())
-    print(f'{args.dst}: {len(state)} parameters and buffers, {count / 1e6:.2f} M numbers')
+    report(converted)
+    count = sum(value.numel() for value in converted.state.values())
+    print(f'{args.dst}: {len(converted.state)} parameters and buffers, {count / 1e6:.2f} M numbers')
 
 
 if __name__ == '__main__':

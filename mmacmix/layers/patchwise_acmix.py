@@ -1,0 +1,238 @@
+"""ACmix in place of patchwise self-attention, as in SAN-ACmix.
+
+Paper: "On the Integration of Self-Attention and Convolution", CVPR 2022, arXiv 2111.14556; patchwise self-attention:
+"Exploring Self-attention for Image Recognition" (SAN), CVPR 2020, arXiv 2004.13621. The authors have not released this
+form: it is a reconstruction. Decided here: queries, keys and each quarter of the values are one map of C / 16 channels
+to the convolution path, so ``fc`` mixes 6 maps; ``fc`` has no bias, as in the released ResNet form; the outputs of both
+paths are added by channel number.
+"""
+
+from typing import Optional, Sequence, Tuple
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmacmix.layers.cost import Cost, Part, count_parameters
+from mmacmix.layers.shift import init_shift_kernels
+from mmacmix.ops import convolution_path
+from mmacmix.ops.aggregation import aggregation
+from mmacmix.ops.checks import PATHS, check_odd, check_paths, check_positive_integers
+from mmacmix.ops.conv_path import fused_weight
+from mmacmix.ops.window_mlp import window_mlp, window_moments
+
+KEY_SHARE = 16  # channels per channel of queries and keys
+VALUE_GROUPS = 4  # channels of values per channel of keys
+SHARED = 8  # channels of values that have the same weights
+
+
+class PatchwiseACmix(nn.Module):
+    """Patchwise self-attention and convolution over the same three 1x1 projections.
+
+    ``rate1 * attention + rate2 * convolution``. One path alone has no rate. The weights of attention come from a
+    perceptron over the query and the keys of its window, and there is no softmax.
+
+    Args:
+        channels: Channels of the input, divisible by 32; the output has a quarter of them.
+        attn_kernel_size: Side of the attention window, odd.
+        conv_kernel_size: Side of the convolution kernels, odd.
+        paths: 'attention', 'convolution' or both. A path that is left out has no parameters.
+
+    Shape:
+        (B, channels, H, W), any H and W >= 1, to (B, channels / 4, H, W).
+
+    Raises:
+        ValueError: An argument, or the input's shape, is not allowed.
+    """
+
+    channels_last = False  # its maps are (B, C, H, W)
+
+    def __init__(
+        self,
+        channels: int,
+        attn_kernel_size: int = 7,
+        conv_kernel_size: int = 3,
+        paths: Sequence[str] = PATHS,
+    ) -> None:
+        super().__init__()
+        self.paths = check_paths(paths)
+        check_positive_integers(
+            channels=channels, attn_kernel_size=attn_kernel_size, conv_kernel_size=conv_kernel_size
+        )
+        check_odd(attn_kernel_size=attn_kernel_size, conv_kernel_size=conv_kernel_size)
+        if channels % (KEY_SHARE * SHARED // VALUE_GROUPS):
+            raise ValueError(f'channels must be divisible by 32, got channels={channels}')
+        self.channels = channels
+        self.attn_kernel_size = attn_kernel_size
+        self.conv_kernel_size = conv_kernel_size
+
+        keys = channels // KEY_SHARE
+        values = VALUE_GROUPS * keys
+        window = attn_kernel_size**2
+        taps = conv_kernel_size**2
+        if self.paths == PATHS:
+            self.rate1 = nn.Parameter(torch.empty(1))
+            self.rate2 = nn.Parameter(torch.empty(1))
+        self.conv1 = nn.Conv2d(channels, keys, 1)  # queries
+        self.conv2 = nn.Conv2d(channels, keys, 1)  # keys
+        self.conv3 = nn.Conv2d(channels, values, 1)
+        if 'attention' in self.paths:
+            # The first three act on the query and the keys of its window; they are not called as they stand.
+            self.conv_w = nn.Sequential(
+                nn.BatchNorm2d(keys * (window + 1)),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(keys * (window + 1), values // SHARED, 1, bias=False),
+                nn.BatchNorm2d(values // SHARED),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(values // SHARED, window * values // SHARED, 1),
+            )
+        if 'convolution' in self.paths:
+            self.fc = nn.Conv2d(2 + VALUE_GROUPS, taps, 1, bias=False)
+            self.dep_conv = nn.Conv2d(taps * keys, values, conv_kernel_size, groups=keys, bias=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """(Re)sets every parameter: convolutions and normalisations as torch does, shift kernels, rates of 0.5.
+
+        mmengine calls this after the initialisation of the parent module.
+        """
+        for module in (self.conv1, self.conv2, self.conv3, *getattr(self, 'conv_w', ())):
+            if not isinstance(module, nn.ReLU):
+                module.reset_parameters()
+        if 'convolution' in self.paths:
+            self.fc.reset_parameters()
+            init_shift_kernels(self.dep_conv.weight)
+        if self.paths == PATHS:
+            nn.init.constant_(self.rate1, 0.5)
+            nn.init.constant_(self.rate2, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.size(1) != self.channels:
+            raise ValueError(
+                f'x must have shape (B, channels={self.channels}, H, W), got x.shape={tuple(x.shape)}'
+            )
+        convs = (self.conv1, self.conv2, self.conv3)
+        projection = F.conv2d(x, torch.cat([c.weight for c in convs]), torch.cat([c.bias for c in convs]))
+        if self.paths == ('convolution',):
+            return self._convolve(projection)
+        if self.paths == ('attention',):
+            return self._attend(projection)
+        attention = self._attend(projection)
+        return torch.addcmul(self._convolve(projection), attention, self.rate1.to(attention.dtype))
+
+    def _attend(self, projection: Tensor) -> Tensor:
+        keys = self.channels // KEY_SHARE
+        q, k, v = projection.split([keys, keys, VALUE_GROUPS * keys], 1)
+        norm, _, first, *rest = self.conv_w
+        scale, shift = self._first_norm(norm, q, k)
+        window = (self.attn_kernel_size, self.attn_kernel_size)
+        q = F.relu(torch.addcmul(shift[:keys, None, None].to(q), q, scale[:keys, None, None].to(q)))
+        hidden = F.conv2d(q, first.weight[:, :keys])
+        weight, scale, shift = (y.unflatten(-1, (keys, *window)) for y in (
+            first.weight[:, keys:, 0, 0], scale[keys:], shift[keys:]
+        ))
+        hidden = hidden + window_mlp(k, scale, shift, weight).to(hidden.dtype)
+        for layer in rest:
+            hidden = layer(hidden)
+        weights = hidden.unflatten(1, (-1, self.attn_kernel_size**2))
+        return aggregation(v.to(weights.dtype), weights, self.attn_kernel_size)
+
+    def _first_norm(self, norm: nn.Module, q: Tensor, k: Tensor) -> Tuple[Tensor, Tensor]:
+        """Factor and summand of each input of the perceptron, the query and then the window of each key: what the batch
+        normalisation ``norm`` of the written-out windows amounts to. Takes the batch into its running statistics."""
+        exact = torch.promote_types(q.dtype, torch.float32)
+        if norm.training or norm.running_mean is None:
+            with torch.autocast(q.device.type, enabled=False):
+                mean, variance, count = _moments(norm, q.to(exact), k.to(exact), self.attn_kernel_size)
+            if norm.training and norm.running_mean is not None:
+                _update(norm, mean.detach(), variance.detach(), count)
+        else:
+            mean, variance = norm.running_mean.to(exact), norm.running_var.to(exact)
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return scale, norm.bias - mean * scale
+
+    def _convolve(self, projection: Tensor) -> Tensor:
+        keys = self.channels // KEY_SHARE
+        kernels = self.dep_conv.weight
+        if self.paths == PATHS:
+            kernels = self.rate2.view(-1, 1, 1, 1) * kernels
+        # 6 maps of C / 16 channels: the fused form takes 216 multiply-adds for each, fc and dep_conv 378.
+        maps = projection.unflatten(1, (2 + VALUE_GROUPS, 1, keys))
+        return convolution_path(maps, None, fused_weight(self.fc.weight, kernels))
+
+    def output_shape(self, shape: Sequence[int]) -> Tuple[int, ...]:
+        """Shape of the output for an input of this shape."""
+        batch, channels, height, width = shape
+        return batch, channels // KEY_SHARE * VALUE_GROUPS, height, width
+
+    def cost(self, height: int, width: int) -> Cost:
+        """What the layer costs for one map of this size."""
+        pixels, window, taps = height * width, self.attn_kernel_size**2, self.conv_kernel_size**2
+        keys = self.channels // KEY_SHARE
+        values = VALUE_GROUPS * keys
+        shared = values // SHARED
+        outputs = values * pixels
+        attention = convolution = Part()
+        if 'attention' in self.paths:
+            perceptron = (window + 1) * keys * shared + shared * window * shared
+            attention = Part(
+                count_parameters(self, ('conv_w', 'rate1')),
+                perceptron * pixels + window * outputs,
+                (1 + window) * shared * pixels + outputs,
+            )
+        if 'convolution' in self.paths:
+            convolution = Part(
+                count_parameters(self, ('fc', 'dep_conv', 'rate2')),
+                (2 + VALUE_GROUPS) * taps * keys * pixels + taps**2 * outputs,
+                outputs,
+            )
+        projected = (2 * keys + values) * pixels
+        names = ('conv1', 'conv2', 'conv3')
+        return Cost(Part(count_parameters(self, names), self.channels * projected, projected), attention, convolution)
+
+    def extra_repr(self) -> str:
+        return (
+            f'{self.channels}, attn_kernel_size={self.attn_kernel_size}, '
+            f'conv_kernel_size={self.conv_kernel_size}, paths={self.paths}'
+        )
+
+
+def _moments(norm: nn.Module, q: Tensor, k: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """Means and variances of the perceptron's inputs over the batch, of all processes for SyncBN, and its pixels."""
+    pixels = q.new_full((1,), q.numel() // q.size(1))
+    centres = [y.detach().mean((0, 2, 3)) if y.numel() else y.new_zeros(y.size(1)) for y in (q, k)]
+    synced = isinstance(norm, nn.SyncBatchNorm) and dist.is_initialized() and dist.get_world_size() > 1
+    if synced:
+        centres = [_sum_over_processes(centre) / dist.get_world_size() for centre in centres]
+    sums = [window_moments(y, size, centre) for y, size, centre in zip((q, k), (1, kernel_size), centres)]
+    first, second = (torch.cat([part.flatten() for part in parts]) for parts in zip(*sums))
+    packed = torch.cat([first, second, pixels])
+    if synced:
+        packed = _sum_over_processes(packed)
+    first, second, pixels = packed.split([len(first), len(second), 1])
+    if pixels.item() < 2:
+        raise ValueError(f'batch normalisation in training must have 2 pixels or more, got {tuple(q.shape)}')
+    mean = first / pixels
+    variance = (second / pixels - mean.square()).clamp_min(0)
+    centre = torch.cat([centres[0], centres[1].repeat_interleave(kernel_size**2)])
+    return mean + centre, variance, pixels.detach()
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(x)
+
+
+@torch.no_grad()
+def _update(norm: nn.Module, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    """Running statistics as torch's batch normalisation keeps them."""
+    factor: Optional[float] = norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if factor is None:
+            factor = 1.0 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
+    unbiased = variance * (count / (count - 1))
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), factor)

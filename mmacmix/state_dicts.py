@@ -1,0 +1,47 @@
+"""Parameters by name: how checkpoints hold them, and how messages name them."""
+
+import re
+from typing import Dict, Iterable, Mapping
+
+from torch import Tensor
+
+StateDict = Dict[str, Tensor]
+
+
+def unwrap(checkpoint: Mapping) -> StateDict:
+    """Takes the parameters out of a checkpoint: from under 'model' or 'state_dict', without 'module.'.
+
+    Raises:
+        TypeError: The checkpoint is no mapping of names to tensors.
+        ValueError: A tensor is larger than what is stored of it.
+    """
+    state = checkpoint
+    for key in ('state_dict', 'model'):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping):
+        raise TypeError(f'a checkpoint must map names to tensors, got {type(checkpoint).__name__}')
+    wrong = [f'{k} ({type(v).__name__})' for k, v in state.items() if not isinstance(v, Tensor)]
+    if wrong:
+        raise TypeError(f'a checkpoint must map names to tensors, got {listing(wrong)}')
+    # A few bytes can claim to be a tensor of any size, by strides of 0.
+    hollow = [k for k, v in state.items() if v.numel() * v.element_size() > v.untyped_storage().nbytes()]
+    if hollow:
+        raise ValueError(f'tensors of a checkpoint must not be larger than what is stored, got {listing(hollow)}')
+    return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
+
+
+def without_prefix(state: StateDict, prefix: str) -> StateDict:
+    """The parameters whose names begin with ``prefix``, and lose it."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def listing(keys: Iterable[str], most: int = 8) -> str:
+    """Names for a message: the first ``most`` of them."""
+    keys = list(keys)
+    rest = f', ... ({len(keys) - most} more)' if len(keys) > most else ''
+    return ', '.join(keys[:most]) + rest
+
+
+def shape_of(x: Tensor) -> str:
+    return 'x'.join(map(str, x.shape)) or 'scalar'

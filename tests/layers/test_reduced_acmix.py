@@ -1,0 +1,84 @@
+"""Spatial-reduction ACmix against its definition, written out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmacmix.layers import SpatialReductionACmix
+
+
+def written_out(module, x):
+    batch, height, width, channels = x.shape
+    heads, d, ratio = module.num_heads, channels // module.num_heads, module.sr_ratio
+    reduced = x
+    if ratio > 1:
+        pad = [max(ratio - n, 0) for n in (height, width)]
+        reduced = F.pad(x, (0, 0, 0, pad[1], 0, pad[0])).permute(0, 3, 1, 2)
+        reduced = module.norm(module.sr(reduced).permute(0, 2, 3, 1))
+    rows, cols = reduced.shape[1:3]
+    q = module.q(x).view(batch, height * width, heads, d).transpose(1, 2)
+    k, v = module.kv(reduced).view(batch, rows * cols, 2, heads, d).permute(2, 0, 3, 1, 4)
+    probs = (q @ k.transpose(2, 3) * d**-0.5).softmax(-1)
+    attention = module.proj((probs @ v).transpose(1, 2).reshape(batch, height, width, channels))
+    # Each pixel has the key and value of the pixel of the reduced map that lies over it.
+    y = (torch.arange(height) * rows / height).long().clamp(max=rows - 1)
+    z = (torch.arange(width) * cols / width).long().clamp(max=cols - 1)
+    spread = [m.unflatten(2, (rows, cols))[:, :, y][:, :, :, z] for m in (k, v)]
+    maps = torch.cat([q.unflatten(2, (height, width)), *spread], 1)  # (B, 3 heads, H, W, d)
+    mixed = torch.einsum('tm,bmyxc->bctyx', module.fc.weight.flatten(1), maps) + module.fc.bias[:, None, None]
+    convolution = F.conv2d(mixed.flatten(1, 2), module.dep_conv.weight, None, 1, 1, groups=d)
+    return module.rate1 * attention + module.rate2 * convolution.permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize('size', [(8, 12), (9, 7), (3, 2), (1, 1), (4, 1)])
+@pytest.mark.parametrize('heads', [1, 2, 6])
+@pytest.mark.parametrize('ratio', [1, 2, 4])
+def test_definition(ratio, heads, size):
+    module = SpatialReductionACmix(12, heads, sr_ratio=ratio).double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x = torch.randn(2, *size, 12, dtype=torch.float64, requires_grad=True)
+    out, expected = module(x), written_out(module, x)
+    torch.testing.assert_close(out, expected)
+    inputs = [x, *module.parameters()]
+    grad = torch.randn_like(out)
+    for a, e in zip(torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, inputs, grad)):
+        torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(module.switch_to_deploy()(x), expected)
+
+
+def test_no_bias():
+    module = SpatialReductionACmix(8, 2, qkv_bias=False)
+    assert module.q.bias is None and module.kv.bias is None
+    assert module(torch.randn(1, 3, 4, 8)).shape == (1, 3, 4, 8)
+
+
+def test_dropout_only_in_training():
+    module = SpatialReductionACmix(8, 2, attn_drop_rate=0.5, proj_drop_rate=0.5)
+    x = torch.randn(1, 6, 6, 8)
+    assert not torch.equal(module(x), module(x))
+    module.eval()
+    assert torch.equal(module(x), module(x))
+
+
+def test_start():
+    module = SpatialReductionACmix(8, 2, sr_ratio=2)
+    assert module.rate1.item() == module.rate2.item() == 0.5
+    assert torch.equal(module.dep_conv.weight.flatten(2), torch.eye(9).expand(8, 9, 9))
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(num_heads=3), 'dim must be divisible by num_heads, got dim=8 and num_heads=3'),
+        (dict(sr_ratio=0), 'sr_ratio must be an integer of at least 1, got sr_ratio=0'),
+        (dict(conv_kernel_size=2), 'conv_kernel_size must be odd, got conv_kernel_size=2'),
+        (dict(dim=0), 'dim must be an integer of at least 1'),
+    ],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        SpatialReductionACmix(**{**dict(dim=8, num_heads=2), **options})
+    with pytest.raises(ValueError, match=r'x must have shape \(B, H, W, dim=8\), got x.shape=\(1, 8, 4, 4\)'):
+        SpatialReductionACmix(8, 2)(torch.randn(1, 8, 4, 4))
