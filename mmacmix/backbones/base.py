@@ -1,6 +1,6 @@
 """What the backbones share: outputs, freezing, checkpointing, and weights that must fit."""
 
-from typing import Callable, Dict, Iterable, Optional, Sequence, Union
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -141,11 +141,16 @@ def resolve_arch(
     return arch
 
 
-def check_rate(**rates: float) -> None:
-    """Raises ValueError for the first probability that is not in [0, 1)."""
-    for name, rate in rates.items():
-        if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-            raise ValueError(f'{name} must be in [0, 1), got {name}={rate!r}')
+def drop_path_rates(drop_path_rate: float, depths: Sequence[int]) -> List[List[float]]:
+    """Stochastic depth of every block by stage: from 0 at the first, in equal steps, to ``drop_path_rate`` at the last.
+
+    Raises:
+        ValueError: ``drop_path_rate`` is not in [0, 1).
+    """
+    if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
+        raise ValueError(f'drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate!r}')
+    step = drop_path_rate / max(sum(depths) - 1, 1)
+    return [[step * (sum(depths[:i]) + j) for j in range(depth)] for i, depth in enumerate(depths)]
 
 
 def _is_pretrained(config: dict) -> bool:

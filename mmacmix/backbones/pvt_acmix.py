@@ -15,7 +15,7 @@ from mmcv.cnn.bricks.transformer import FFN, PatchEmbed
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from mmacmix.backbones.base import Backbone, check_rate, resolve_arch, run_checkpointed
+from mmacmix.backbones.base import Backbone, drop_path_rates, resolve_arch, run_checkpointed
 from mmacmix.layers import SpatialReductionACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
@@ -192,9 +192,8 @@ class PVTACmix(Backbone):
         self.optional_keys = rf'stages\.(?![0-{len(depths) - 1}]\.)'
         self.paths = check_paths(paths)
         check_positive_integers(in_channels=in_channels, pretrain_img_size=pretrain_img_size)
-        check_rate(drop_path_rate=drop_path_rate)
 
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        rates = drop_path_rates(drop_path_rate, depths)
         self.stages = ModuleList()
         channels, side = in_channels, pretrain_img_size
         for i, dim in enumerate(arch['embed_dims']):
@@ -207,7 +206,7 @@ class PVTACmix(Backbone):
                     patch_size,
                     side,
                     drop_rate=drop_rate,
-                    drop_path_rates=rates[i].tolist(),
+                    drop_path_rates=rates[i],
                     mlp_ratio=arch['mlp_ratios'][i],
                     with_cp=with_cp,
                     num_heads=arch['num_heads'][i],

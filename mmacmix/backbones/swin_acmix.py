@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from mmacmix.backbones.base import Backbone, check_rate, resolve_arch, run_checkpointed
+from mmacmix.backbones.base import Backbone, drop_path_rates, resolve_arch, run_checkpointed
 from mmacmix.layers import WindowACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
@@ -188,7 +188,6 @@ class SwinACmix(Backbone):
         self.paths = check_paths(paths)
         dim = arch['embed_dims']
         check_positive_integers(in_channels=in_channels, patch_size=patch_size, embed_dims=dim)
-        check_rate(drop_path_rate=drop_path_rate)
         if not isinstance(mlp_ratio, (int, float)) or int(mlp_ratio * dim) < 1:
             raise ValueError(f'mlp_ratio must give 1 hidden channel at least, got mlp_ratio={mlp_ratio!r}')
         if isinstance(build_norm_layer(norm_cfg, dim)[1], (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
@@ -203,11 +202,11 @@ class SwinACmix(Backbone):
             norm_cfg=norm_cfg if patch_norm else None,
         )
         self.drop_after_pos = nn.Dropout(drop_rate)
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        rates = drop_path_rates(drop_path_rate, depths)
         self.stages = ModuleList(
             SwinStage(
                 dim * 2**i,
-                rates[i].tolist(),
+                rates[i],
                 downsample=i + 1 < len(depths),
                 window_size=window_size,
                 norm_cfg=norm_cfg,

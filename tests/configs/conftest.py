@@ -1,4 +1,6 @@
-"""Every config is a test case: `config_path` runs over all, `zoo_path` leaves out the demo."""
+"""Every config is a test case: `config_path` runs over all, `zoo_path` leaves out the demo, `data_path` runs over
+configs of the zoo that differ in their data."""
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,13 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 def pytest_generate_tests(metafunc):
     every = [p for p in sorted(CONFIGS.glob('*/**/*.py')) if CONFIGS / '_base_' not in p.parents]
     zoo = [p for p in every if p.parent.name != 'demo']
-    for name, paths in (('config_path', every), ('zoo_path', zoo)):
+    by_data = {}
+    if 'data_path' in metafunc.fixturenames:
+        for path in zoo:
+            cfg = Config.fromfile(path)
+            loaders = [cfg.get(f'{split}_{part}') for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator')]
+            by_data.setdefault(str([loaders, cfg.get('tta_pipeline'), cfg.model.data_preprocessor]), path)
+    for name, paths in (('config_path', every), ('zoo_path', zoo), ('data_path', list(by_data.values()))):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, paths, ids=[p.stem for p in paths], scope='module')
 
@@ -24,8 +32,18 @@ def configs_dir() -> Path:
 @pytest.fixture
 def cfg(request) -> Config:
     """A fresh copy of the config of this test case, free to be changed."""
-    name = 'zoo_path' if 'zoo_path' in request.fixturenames else 'config_path'
+    name, = {'config_path', 'zoo_path', 'data_path'} & set(request.fixturenames)
     return Config.fromfile(request.getfixturevalue(name))
+
+
+@pytest.fixture(scope='session')
+def complexity():
+    """The module of tools/analysis_tools/complexity.py."""
+    spec = importlib.util.spec_from_file_location(
+        'complexity', CONFIGS.parent / 'tools/analysis_tools/complexity.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -8,13 +8,36 @@ from mmengine.config import Config
 # optimiser, learning rate, weight decay, images per GPU of 8, epochs or iterations
 RECIPES = {
     'retinanet_resnet': ('SGD', 0.01, 1e-4, 2, 12),
+    'retinanet_san': ('SGD', 0.01, 1e-4, 2, 12),
+    'retinanet_pvt': ('AdamW', 1e-4, 1e-4, 2, 12),
     'retinanet_swin': ('AdamW', 1e-4, 0.05, 2, 12),
     'mask-rcnn_resnet': ('SGD', 0.02, 1e-4, 2, 12),
+    'mask-rcnn_san': ('SGD', 0.02, 1e-4, 2, 12),
+    'mask-rcnn_pvt': ('AdamW', 2e-4, 1e-4, 2, 12),
     'mask-rcnn_swin': ('AdamW', 1e-4, 0.05, 2, 12),
+    'cascade-mask-rcnn_swin': ('AdamW', 1e-4, 0.05, 2, 12),
     'fpn_resnet': ('SGD', 0.01, 5e-4, 4, 40000),
+    'fpn_san': ('SGD', 0.01, 5e-4, 4, 40000),
+    'fpn_pvt': ('AdamW', 2e-4, 1e-4, 4, 40000),
     'fpn_swin': ('AdamW', 2e-4, 1e-4, 4, 40000),
     'upernet_resnet': ('SGD', 0.01, 5e-4, 2, 160000),
+    'upernet_san': ('SGD', 0.01, 5e-4, 2, 160000),
+    'upernet_pvt': ('AdamW', 6e-5, 0.01, 2, 160000),
     'upernet_swin': ('AdamW', 6e-5, 0.01, 2, 160000),
+}
+DROP_PATH = {  # of both sizes
+    'retinanet_swin': 0.2,
+    'mask-rcnn_swin': 0.2,
+    'cascade-mask-rcnn_swin': 0.2,
+    'fpn_swin': 0.1,
+    'upernet_swin': 0.3,
+}
+BACKBONES = {
+    f'{family}-acmix-{size}'
+    for family, sizes in (
+        ('resnet', ('26', '38', '50')), ('san', ('10', '15', '19')), ('pvt', ('t', 's')), ('swin', ('t', 's'))
+    )
+    for size in sizes
 }
 
 
@@ -30,10 +53,13 @@ def types_in(node):
         yield from types_in(child)
 
 
-def test_there_are_configs(configs_dir):
+def test_the_zoo_is_whole(configs_dir):
     for folder in ('retinanet', 'mask_rcnn', 'sem_fpn', 'upernet'):
-        backbones = {re.split(r'_', p.stem)[1] for p in (configs_dir / folder).glob('*.py')}
-        assert {'resnet-acmix-26', 'resnet-acmix-50', 'swin-acmix-t'} <= backbones
+        names = {p.stem for p in (configs_dir / folder).glob('*.py') if '3x' not in p.stem}
+        assert {name.split('_')[1] for name in names} == BACKBONES and len(names) == len(BACKBONES)
+    cascade = {p.stem.replace('cascade-', '', 1) for p in (configs_dir / 'cascade_mask_rcnn').glob('*.py')}
+    assert cascade == {p.stem for p in (configs_dir / 'mask_rcnn').glob('*_swin-*.py')}
+    assert {name.split('_', 2)[2] for name in cascade} == {'fpn_1x_coco', 'fpn_amp-ms-crop-3x_coco'}
 
 
 def test_basenames_are_unique(configs_dir):
@@ -72,6 +98,11 @@ def test_header_says_command_hardware_and_status(zoo_path, cfg):
 def test_recipe(zoo_path, cfg):
     family = zoo_path.stem.split('-acmix')[0]
     optimiser, lr, decay, images, length = RECIPES[family]
+    if '3x' in zoo_path.stem:
+        length = 36
+    assert cfg.optim_wrapper.type == ('AmpOptimWrapper' if '_amp-' in zoo_path.stem else 'OptimWrapper')
+    expected = 0.1 if '_pvt-' in zoo_path.stem else DROP_PATH.get(family)
+    assert cfg.model.backbone.get('drop_path_rate') == expected
     found = cfg.optim_wrapper.optimizer
     assert (found.type, found.lr, found.weight_decay) == (optimiser, lr, decay)
     assert cfg.train_dataloader.batch_size == images
@@ -113,12 +144,21 @@ def test_annotations_of_the_evaluation_are_those_of_the_data(zoo_path, cfg):
         assert cfg[f'{split}_evaluator'].ann_file == data.data_root + data.ann_file
 
 
-def test_size_variants_are_short(configs_dir):
-    """A larger ResNet-ACmix is its smaller sibling and one line."""
-    paths = list(configs_dir.glob('*/*resnet-acmix-50*.py'))
-    assert paths
-    for path in paths:
-        small = Config.fromfile(str(path).replace('-50_', '-26_'))
-        small.model.backbone.depth = 50
-        assert Config.fromfile(path).to_dict() == small.to_dict(), path.name
-        assert len(path.read_text().splitlines()) <= 8
+@pytest.mark.parametrize(
+    'family, small, field, variants',
+    [
+        ('resnet', '26', 'depth', {'38': 38, '50': 50}),
+        ('san', '10', 'depth', {'15': 15, '19': 19}),
+        ('pvt', 't', 'arch', {'s': 'small'}),
+        ('swin', 't', 'arch', {'s': 'small'}),
+    ])
+def test_size_variants_are_short(configs_dir, family, small, field, variants):
+    """A larger backbone is its smaller sibling and one line."""
+    for size, value in variants.items():
+        paths = list(configs_dir.glob(f'*/*_{family}-acmix-{size}_*.py'))
+        assert len(paths) >= 4
+        for path in paths:
+            sibling = Config.fromfile(str(path).replace(f'-acmix-{size}_', f'-acmix-{small}_'))
+            sibling.model.backbone[field] = value
+            assert Config.fromfile(path).to_dict() == sibling.to_dict(), path.name
+            assert len(path.read_text().splitlines()) <= 8

@@ -1,0 +1,5 @@
+# Cascade Mask R-CNN, Swin-ACmix-S, COCO, 12 epochs.
+# mim train mmacmix cascade-mask-rcnn_swin-acmix-s_fpn_1x_coco.py --launcher pytorch --gpus 8
+# Written for 8 GPUs x 2 images. Result: not trained.
+_base_ = './cascade-mask-rcnn_swin-acmix-t_fpn_1x_coco.py'
+model = dict(backbone=dict(arch='small'))

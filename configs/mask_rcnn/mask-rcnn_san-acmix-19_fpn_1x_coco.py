@@ -1,0 +1,5 @@
+# Mask R-CNN, SAN-ACmix-19, COCO, 12 epochs.
+# mim train mmacmix mask-rcnn_san-acmix-19_fpn_1x_coco.py --launcher pytorch --gpus 8
+# Written for 8 GPUs x 2 images. Result: not trained.
+_base_ = './mask-rcnn_san-acmix-10_fpn_1x_coco.py'
+model = dict(backbone=dict(depth=19))

@@ -1,0 +1,5 @@
+# RetinaNet, Swin-ACmix-S, COCO, 12 epochs.
+# mim train mmacmix retinanet_swin-acmix-s_fpn_1x_coco.py --launcher pytorch --gpus 8
+# Written for 8 GPUs x 2 images. Result: not trained.
+_base_ = './retinanet_swin-acmix-t_fpn_1x_coco.py'
+model = dict(backbone=dict(arch='small'))

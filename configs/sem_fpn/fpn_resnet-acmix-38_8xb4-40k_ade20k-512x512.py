@@ -1,0 +1,5 @@
+# Semantic FPN, ResNet-ACmix-38, ADE20K, 40000 iterations.
+# mim train mmacmix fpn_resnet-acmix-38_8xb4-40k_ade20k-512x512.py --launcher pytorch --gpus 8
+# Written for 8 GPUs x 4 images. Result: not trained.
+_base_ = './fpn_resnet-acmix-26_8xb4-40k_ade20k-512x512.py'
+model = dict(backbone=dict(depth=38))

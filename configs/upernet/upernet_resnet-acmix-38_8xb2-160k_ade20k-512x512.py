@@ -1,0 +1,5 @@
+# UperNet, ResNet-ACmix-38, ADE20K, 160000 iterations.
+# mim train mmacmix upernet_resnet-acmix-38_8xb2-160k_ade20k-512x512.py --launcher pytorch --gpus 8
+# Written for 8 GPUs x 2 images. Result: not trained.
+_base_ = './upernet_resnet-acmix-26_8xb2-160k_ade20k-512x512.py'
+model = dict(backbone=dict(depth=38))
