@@ -1,6 +1,6 @@
-"""Test a detector or a segmenter: `python tools/test.py CONFIG CHECKPOINT [options]`.
+"""Test a detector, segmenter or classifier: `python tools/test.py CONFIG CHECKPOINT [options]`.
 
-The same script serves configs of mmdet and of mmseg, and `mim test mmacmix CONFIG --checkpoint
+The same script serves configs of mmdet, mmseg and mmpretrain, and `mim test mmacmix CONFIG --checkpoint
 CHECKPOINT`. What the hosts do differently (--out, --tta) follows the config's default_scope.
 """
 import argparse
@@ -20,7 +20,7 @@ PICKLES = ('.pkl', '.pickle')
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description='Test a detector or a segmenter')
+    parser = argparse.ArgumentParser(description='Test a detector, segmenter or classifier')
     parser.add_argument('config', help='the config file')
     parser.add_argument('checkpoint', help='the checkpoint file')
     parser.add_argument(
@@ -74,13 +74,17 @@ def enable_drawing(cfg, args):
     if hook is None or cfg.get('visualizer') is None:
         raise ValueError('--show and --show-dir must find default_hooks.visualization and '
                          'visualizer in the config, got a config without them')
-    hook.draw = True
+    classifier = cfg.get('default_scope') == 'mmpretrain'
+    hook['enable' if classifier else 'draw'] = True
     if args.show:
         hook.show = True
         hook.wait_time = args.wait_time
     if args.show_dir and cfg.get('default_scope') == 'mmdet':
         # mmdet would put a relative path below the work dir.
         hook.test_out_dir = osp.abspath(args.show_dir)
+    elif args.show_dir and classifier:
+        hook.out_dir = args.show_dir
+        hook.setdefault('interval', 1)
     elif args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
         # mmseg's default draws one image out of fifty.

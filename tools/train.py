@@ -1,6 +1,6 @@
-"""Train a detector or a segmenter: `python tools/train.py CONFIG [options]`.
+"""Train a detector, segmenter or classifier: `python tools/train.py CONFIG [options]`.
 
-The same script serves configs of mmdet and of mmseg, and `mim train mmacmix CONFIG`.
+The same script serves configs of mmdet, mmseg and mmpretrain, and `mim train mmacmix CONFIG`.
 """
 import argparse
 import os
@@ -17,7 +17,7 @@ from mmacmix.engine import check_data_paths
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description='Train a detector or a segmenter')
+    parser = argparse.ArgumentParser(description='Train a detector, segmenter or classifier')
     parser.add_argument('config', help='the config file')
     parser.add_argument(
         '--work-dir', help='folder of logs and checkpoints (default: work_dirs/<config name>)')

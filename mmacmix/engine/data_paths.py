@@ -45,9 +45,15 @@ def _check_dataset(setting: str, dataset: dict) -> None:
     root = dataset.get('data_root') or ''
     if root:
         _require(root, f'{setting}.data_root')
-    paths = {f'data_prefix.{key}': path for key, path in (dataset.get('data_prefix') or {}).items()}
+    prefix = dataset.get('data_prefix') or {}
+    if isinstance(prefix, str):  # the data sets of mmpretrain
+        prefix = {'': prefix}
+    paths = {f'data_prefix.{key}'.rstrip('.'): path for key, path in prefix.items()}
     if dataset.get('ann_file'):
         paths['ann_file'] = dataset['ann_file']
+    # The one of mmpretrain whose pictures lie in a folder of its split.
+    if not prefix and dataset.get('type') in ('ImageNet', 'mmpretrain.ImageNet'):
+        _require(osp.join(root, dataset.get('split') or ''), f'{setting}.data_root')
     for key, path in paths.items():
         if isinstance(path, str):
             _require(osp.join(root, path), f'{setting}.{key}')

@@ -4,7 +4,7 @@ import yaml
 from mim.commands.search import convert2df
 from modelindex.load_model_index import load
 
-METHODS = ('retinanet', 'mask_rcnn', 'cascade_mask_rcnn', 'sem_fpn', 'upernet')
+METHODS = ('retinanet', 'mask_rcnn', 'cascade_mask_rcnn', 'sem_fpn', 'upernet', 'imagenet')
 
 
 @pytest.fixture(params=METHODS)

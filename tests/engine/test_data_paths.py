@@ -74,3 +74,22 @@ def test_remote_paths_are_left_to_the_file_client(cfg):
     with pytest.raises(FileNotFoundError):  # relative parts of a local root still count
         check_data_paths(Config(dict(train_dataloader=dict(dataset=dict(ann_file='missing.json')))), ('train',))
     check_data_paths(cfg, ('train',))
+
+
+@pytest.mark.parametrize(
+    'dataset, message',
+    [
+        (dict(type='ImageNet', split='test'), 'test does not exist: set train_dataloader.dataset.data_root'),
+        (dict(type='ImageNet', split='train'), None),
+        (dict(type='CIFAR10', split='test'), None),
+        (dict(type='CustomDataset', data_prefix='pictures'), 'pictures does not exist: set .*dataset.data_prefix in'),
+        (dict(type='CustomDataset', data_prefix='train'), None),
+    ],
+)
+def test_layouts_of_mmpretrain(cfg, tmp_path, dataset, message):
+    cfg.train_dataloader.dataset = dict(data_root=str(tmp_path), **dataset)
+    if message is None:
+        check_data_paths(cfg, ('train',))
+        return
+    with pytest.raises(FileNotFoundError, match=message):
+        check_data_paths(cfg, ('train',))

@@ -34,6 +34,9 @@ kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1].tolist()
 if kept != [0, 2]:
     raise SystemExit(f'mmcv.ops.nms must keep boxes [0, 2], got {kept}')
 """
+# mmdet imports mmpretrain where it is, and mmpretrain torchvision, whose build in the registries needs CUDA's libraries:
+# on a machine without them it would end every import of mmdet. So the two lie apart, over what .venv has.
+PRETRAIN = VENV / 'pretrain'
 CHECK_IMPORTS = 'import mmdet, mmdet.models, mmseg, mmseg.models, mim'
 
 
@@ -81,23 +84,35 @@ def check_machine():
 def make_environment(names):
     """Make .venv anew with the requirements files of these names and see that it works."""
     files = [arg for name in names for arg in ('-r', str(REQUIREMENTS / f'{name}.txt'))]
-    say('Making .venv: 6 steps. About 12 minutes when mmcv has to be compiled on 2 cores, about '
+    say('Making .venv: 7 steps. About 12 minutes when mmcv has to be compiled on 2 cores, about '
         '2 minutes when pip\'s cache has it.')
     if VENV.exists():
         shutil.rmtree(VENV)
-    run_step('[1/6] an empty environment', [sys.executable, '-m', 'venv', str(VENV)])
-    run_step('[2/6] torch and build tools (a download of several hundred MB)',
+    run_step('[1/7] an empty environment', [sys.executable, '-m', 'venv', str(VENV)])
+    run_step('[2/7] torch and build tools (a download of several hundred MB)',
              install('torch', 'setuptools', 'wheel', 'ninja'))
-    run_step('[3/6] mmcv: where no wheel fits it is compiled from its sdist, about 8 minutes on '
+    run_step('[3/7] mmcv: where no wheel fits it is compiled from its sdist, about 8 minutes on '
              '2 cores; pip keeps the result for later environments',
              install('-v', '--no-build-isolation', 'mmcv'), MMCV_WITH_OPS='1')
-    run_step('[4/6] mmdet, mmsegmentation, openmim and the tools of the tests', install(*files))
+    run_step('[4/7] mmdet, mmsegmentation, openmim and the tools of the tests', install(*files))
     # Apart from mmcv.ops: compiling mmcv again does not cure a missing system library of OpenCV.
-    run_step('[5/6] imports of torch, mmcv, and a run of mmcv.ops',
+    run_step('[5/7] imports of torch, mmcv, and a run of mmcv.ops',
              [venv_python(), '-c', 'import torch, cv2, mmengine, mmcv'])
     run_step('      nms of mmcv.ops', [venv_python(), '-c', CHECK_OPS], on_failure=rebuild_mmcv)
-    run_step('[6/6] imports of mmdet, mmseg and mim', [venv_python(), '-c', CHECK_IMPORTS])
+    run_step('[6/7] imports of mmdet, mmseg and mim', [venv_python(), '-c', CHECK_IMPORTS])
     run_step('      pip check', pip_command(venv_python(), 'check'))
+    make_pretrain_environment()
+
+
+def make_pretrain_environment():
+    """Make .venv/pretrain: mmpretrain on top of .venv, for the tests of configs/imagenet."""
+    run_step('[7/7] mmpretrain, apart from the others', [sys.executable, '-m', 'venv', str(PRETRAIN)])
+    python = str(PRETRAIN / 'bin' / 'python')
+    Path(site_packages(python), 'below.pth').write_text(f'{site_packages(venv_python())}\n')
+    run_step('      mmpretrain and torchvision', pip_command(
+        python, 'install', '-c', str(REQUIREMENTS / 'constraints.txt'),
+        '-r', str(REQUIREMENTS / 'pretrain.txt')))
+    run_step('      pip check', pip_command(python, 'check'))
 
 
 def rebuild_mmcv():
@@ -131,6 +146,12 @@ def install(*args):
     """Return the pip command that installs `args` in .venv at the constrained versions."""
     constraints = str(REQUIREMENTS / 'constraints.txt')
     return pip_command(venv_python(), 'install', '-c', constraints, *args)
+
+
+def site_packages(python):
+    """Return the folder into which pip of this interpreter installs."""
+    code = 'import sysconfig; print(sysconfig.get_path("purelib"))'
+    return subprocess.run([python, '-c', code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def venv_python():

@@ -1,0 +1,10 @@
+# 90 epochs, 5 of them warm-up, then half a cosine. The optimiser: ../optimizers/.
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=90, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=5, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=85, begin=5, end=90, convert_to_iter_based=True),
+]
+# --auto-scale-lr: the learning rate is for 8 GPUs x 32 images.
+auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -1,0 +1,12 @@
+# ResNet-ACmix-26, ImageNet-1k, 224 x 224, 90 epochs.
+# mim train mmacmix resnet-acmix-26_8xb32_in1k.py --launcher pytorch --gpus 8
+# Written for 8 GPUs x 32 images. Result: not trained.
+_base_ = [
+    '../_base_/models/classifier.py',
+    '../_base_/datasets/imagenet.py',
+    '../_base_/optimizers/sgd.py',
+    '../_base_/schedules/schedule_90e.py',
+    '../_base_/cls_runtime.py',
+]
+model = dict(backbone=dict(type='mmacmix.ResNetACmix', depth=26, out_indices=(3,)))
+optim_wrapper = dict(optimizer=dict(lr=0.1))
