@@ -15,7 +15,7 @@ from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
 from mmacmix.backbones.base import Backbone, run_checkpointed
-from mmacmix.backbones.fold import conv_norm
+from mmacmix.backbones.fold import conv_norm, merge
 from mmacmix.layers import PatchwiseACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
@@ -129,6 +129,11 @@ class SANACmix(Backbone):
 
     def _level(self, number: int) -> Tuple[nn.Module, ...]:
         return tuple(getattr(self, f'{name}{number}') for name in ('conv', 'layer', 'bn'))
+
+    def switch_to_deploy(self) -> 'SANACmix':
+        super().switch_to_deploy()
+        self.conv_in, self.bn_in = merge(self.conv_in, self.bn_in)
+        return self
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         x = F.relu(conv_norm(self.conv_in, self.bn_in, x), inplace=True)

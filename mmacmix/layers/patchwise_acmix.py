@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
@@ -90,6 +91,7 @@ class PatchwiseACmix(nn.Module):
         if 'convolution' in self.paths:
             self.fc = nn.Conv2d(2 + VALUE_GROUPS, taps, 1, bias=False)
             self.dep_conv = nn.Conv2d(taps * keys, values, conv_kernel_size, groups=keys, bias=False)
+        self.merged: Optional[nn.Module] = None  # by switch_to_deploy
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -112,29 +114,61 @@ class PatchwiseACmix(nn.Module):
             raise ValueError(
                 f'x must have shape (B, channels={self.channels}, H, W), got x.shape={tuple(x.shape)}'
             )
-        convs = (self.conv1, self.conv2, self.conv3)
-        projection = F.conv2d(x, torch.cat([c.weight for c in convs]), torch.cat([c.bias for c in convs]))
+        if self.merged is not None:
+            return self._forward_merged(x)
+        projection = F.conv2d(x, *self._projection())
         if self.paths == ('convolution',):
-            return self._convolve(projection)
-        if self.paths == ('attention',):
-            return self._attend(projection)
+            return self._convolve(projection, self._kernels())
         attention = self._attend(projection)
-        return torch.addcmul(self._convolve(projection), attention, self.rate1.to(attention.dtype))
+        if self.paths == ('attention',):
+            return attention
+        return torch.addcmul(
+            self._convolve(projection, self._kernels()), attention, self.rate1.to(attention.dtype)
+        )
+
+    def _forward_merged(self, x: Tensor) -> Tensor:
+        merged = self.merged
+        projection = F.conv2d(x, merged.weight, merged.bias)
+        out = None
+        if 'attention' in self.paths:
+            q, k, v = self._split(projection)
+            hidden = self._perceptron(q, k, merged.scale, merged.shift, merged.hidden_weight, merged.hidden_bias)
+            out = self._aggregate(v, F.conv2d(F.relu(hidden), merged.window_weight, merged.window_bias))
+        if 'convolution' in self.paths:
+            convolution = self._convolve(projection, merged.kernels)
+            out = convolution if out is None else out + convolution
+        return out
+
+    def _projection(self) -> Tuple[Tensor, Tensor]:
+        """Weight and bias of queries, keys and values together."""
+        convs = (self.conv1, self.conv2, self.conv3)
+        return torch.cat([c.weight for c in convs]), torch.cat([c.bias for c in convs])
+
+    def _split(self, projection: Tensor) -> Tuple[Tensor, ...]:
+        keys = self.channels // KEY_SHARE
+        return projection.split([keys, keys, VALUE_GROUPS * keys], 1)
 
     def _attend(self, projection: Tensor) -> Tensor:
-        keys = self.channels // KEY_SHARE
-        q, k, v = projection.split([keys, keys, VALUE_GROUPS * keys], 1)
+        q, k, v = self._split(projection)
         norm, _, first, *rest = self.conv_w
         scale, shift = self._first_norm(norm, q, k)
-        window = (self.attn_kernel_size, self.attn_kernel_size)
-        q = F.relu(torch.addcmul(shift[:keys, None, None].to(q), q, scale[:keys, None, None].to(q)))
-        hidden = F.conv2d(q, first.weight[:, :keys])
-        weight, scale, shift = (y.unflatten(-1, (keys, *window)) for y in (
-            first.weight[:, keys:, 0, 0], scale[keys:], shift[keys:]
-        ))
-        hidden = hidden + window_mlp(k, scale, shift, weight).to(hidden.dtype)
+        hidden = self._perceptron(q, k, scale, shift, first.weight)
         for layer in rest:
             hidden = layer(hidden)
+        return self._aggregate(v, hidden)
+
+    def _perceptron(
+        self, q: Tensor, k: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Optional[Tensor] = None
+    ) -> Tensor:
+        """First layer of the perceptron over the normalised query and keys, (B, C / 32, H, W)."""
+        keys = self.channels // KEY_SHARE
+        q = F.relu(torch.addcmul(shift[:keys, None, None].to(q), q, scale[:keys, None, None].to(q)))
+        hidden = F.conv2d(q, weight[:, :keys], bias)
+        window = (self.attn_kernel_size, self.attn_kernel_size)
+        windows = (y.unflatten(-1, (keys, *window)) for y in (scale[keys:], shift[keys:], weight[:, keys:, 0, 0]))
+        return hidden + window_mlp(k, *windows).to(hidden.dtype)
+
+    def _aggregate(self, v: Tensor, hidden: Tensor) -> Tensor:
         weights = hidden.unflatten(1, (-1, self.attn_kernel_size**2))
         return aggregation(v.to(weights.dtype), weights, self.attn_kernel_size)
 
@@ -149,17 +183,47 @@ class PatchwiseACmix(nn.Module):
                 _update(norm, mean.detach(), variance.detach(), count)
         else:
             mean, variance = norm.running_mean.to(exact), norm.running_var.to(exact)
-        scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        return scale, norm.bias - mean * scale
+        return _affine(norm, mean, variance)
 
-    def _convolve(self, projection: Tensor) -> Tensor:
-        keys = self.channels // KEY_SHARE
+    def _kernels(self) -> Tensor:
+        """Kernels of the convolution path, its rate and ``fc`` in them."""
         kernels = self.dep_conv.weight
         if self.paths == PATHS:
             kernels = self.rate2.view(-1, 1, 1, 1) * kernels
         # 6 maps of C / 16 channels: the fused form takes 216 multiply-adds for each, fc and dep_conv 378.
-        maps = projection.unflatten(1, (2 + VALUE_GROUPS, 1, keys))
-        return convolution_path(maps, None, fused_weight(self.fc.weight, kernels))
+        return fused_weight(self.fc.weight, kernels)
+
+    def _convolve(self, projection: Tensor, kernels: Tensor) -> Tensor:
+        maps = projection.unflatten(1, (2 + VALUE_GROUPS, 1, self.channels // KEY_SHARE))
+        return convolution_path(maps, None, kernels)
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> 'PatchwiseACmix':
+        """Merges the weights for good, for inference: outputs are those of evaluation, parameters to train are gone.
+
+        Raises:
+            ValueError: The normalisations of the attention windows keep no running statistics.
+        """
+        if self.merged is not None:
+            return self
+        self.eval()
+        tensors = dict(zip(('weight', 'bias'), self._projection()))
+        if 'attention' in self.paths:
+            norm, _, first, second, _, last = self.conv_w
+            if norm.running_mean is None or second.running_mean is None:
+                raise ValueError('switch_to_deploy must find running statistics in conv_w, got norms without them')
+            tensors['scale'], tensors['shift'] = _affine(norm, norm.running_mean, norm.running_var)
+            scale, tensors['hidden_bias'] = _affine(second, second.running_mean, second.running_var)
+            tensors['hidden_weight'] = first.weight * scale.view(-1, 1, 1, 1)
+            rate = self.rate1 if self.paths == PATHS else 1
+            tensors['window_weight'], tensors['window_bias'] = last.weight * rate, last.bias * rate
+        if 'convolution' in self.paths:
+            tensors['kernels'] = self._kernels()
+        self.merged = Buffers(tensors)
+        for name in ('conv1', 'conv2', 'conv3', 'conv_w', 'fc', 'dep_conv', 'rate1', 'rate2'):
+            if hasattr(self, name):
+                delattr(self, name)
+        return self
 
     def output_shape(self, shape: Sequence[int]) -> Tuple[int, ...]:
         """Shape of the output for an input of this shape."""
@@ -196,6 +260,12 @@ class PatchwiseACmix(nn.Module):
             f'{self.channels}, attn_kernel_size={self.attn_kernel_size}, '
             f'conv_kernel_size={self.conv_kernel_size}, paths={self.paths}'
         )
+
+
+def _affine(norm: nn.Module, mean: Tensor, variance: Tensor) -> Tuple[Tensor, Tensor]:
+    """Factor and summand that normalising by these moments comes to."""
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return scale, norm.bias - mean * scale
 
 
 def _moments(norm: nn.Module, q: Tensor, k: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor, Tensor]:

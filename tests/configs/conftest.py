@@ -1,5 +1,5 @@
-"""Every config of a detector or segmenter is a test case: `config_path` runs over all, `zoo_path` leaves out the demo, `data_path` runs over
-configs of the zoo that differ in their data."""
+"""Every config of a detector or segmenter is a test case: `config_path` runs over all, `zoo_path` leaves out the demo,
+`data_path` runs over configs of the zoo that differ in their data. Those of imagenet are tested in tests/pretrain."""
 import importlib.util
 from pathlib import Path
 
@@ -11,15 +11,15 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def pytest_generate_tests(metafunc):
-    # tests/pretrain has those of imagenet
-    every = [p for p in sorted(CONFIGS.glob('*/**/*.py')) if p.relative_to(CONFIGS).parts[0] not in ('_base_', 'imagenet')]
+    others = ('_base_', 'imagenet')
+    every = [p for p in sorted(CONFIGS.glob('*/**/*.py')) if p.relative_to(CONFIGS).parts[0] not in others]
     zoo = [p for p in every if p.parent.name != 'demo']
     by_data = {}
     if 'data_path' in metafunc.fixturenames:
         for path in zoo:
             cfg = Config.fromfile(path)
-            loaders = [cfg.get(f'{split}_{part}') for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator')]
-            by_data.setdefault(str([loaders, cfg.get('tta_pipeline'), cfg.model.data_preprocessor]), path)
+            parts = [f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator')]
+            by_data.setdefault(str([[cfg.get(part) for part in parts], cfg.get('tta_pipeline'), cfg.model.data_preprocessor]), path)
     for name, paths in (('config_path', every), ('zoo_path', zoo), ('data_path', list(by_data.values()))):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, paths, ids=[p.stem for p in paths], scope='module')

@@ -1,5 +1,4 @@
 """What the configs say: names, headers, recipes, switches."""
-import re
 from collections import Counter
 
 import pytest

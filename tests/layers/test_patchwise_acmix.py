@@ -65,6 +65,20 @@ def test_equals_san(paths, training, kernel, size):
         torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize('paths', PATHS, ids='-'.join)
+def test_deploy_form(paths):
+    module = layer(attn_kernel_size=3, paths=paths).eval()
+    x = torch.randn(2, 64, 5, 7, dtype=torch.float64)
+    with torch.no_grad():
+        expected = module(x)
+        assert module.train().switch_to_deploy() is module and module.switch_to_deploy() is module
+        torch.testing.assert_close(module(x), expected)
+    assert not list(module.parameters()) and not module.training
+    other = layer(attn_kernel_size=3, paths=paths).switch_to_deploy()
+    other.load_state_dict(module.state_dict())
+    torch.testing.assert_close(other(x), expected)
+
+
 def test_momentum_of_none_averages_all_batches():
     module = layer()
     module.conv_w[0].momentum = module.conv_w[3].momentum = None

@@ -163,7 +163,8 @@ def test_documented_parameters_are_counted(path, result):
 def options(root, work_dir):
     settings = [f'{split}_dataloader.{setting}' for split in ('train', 'val', 'test') for setting in (
         f'dataset.data_root={root}', 'num_workers=0', 'persistent_workers=False', 'pin_memory=False')]
-    return ['--work-dir', work_dir, '--cfg-options', *settings, 'train_dataloader.batch_size=4', 'train_cfg.max_epochs=1']
+    settings += ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=1']
+    return ['--work-dir', work_dir, '--cfg-options', *settings]
 
 
 @pytest.fixture(scope='session')

@@ -41,12 +41,34 @@ def swin(depths: tuple) -> nn.Module:
     return SwinTransformer(depths=depths, drop_path_rate=0.2)
 
 
+def san_acmix(depth: int, **options) -> nn.Module:
+    from mmacmix.backbones import SANACmix
+
+    return SANACmix(depth, **options)
+
+
+def pvt_acmix(arch: str) -> nn.Module:
+    from mmacmix.backbones import PVTACmix
+
+    return PVTACmix(arch)
+
+
+def pvt(depths: list) -> nn.Module:
+    from mmdet.models.backbones import PyramidVisionTransformer
+
+    return PyramidVisionTransformer(num_layers=depths)
+
+
 MODELS: Dict[str, Callable[[], nn.Module]] = {
     'resnet-acmix-26': lambda: resnet_acmix(26),
     'resnet-acmix-50': lambda: resnet_acmix(50),
     'resnet-50': lambda: resnet(50),
     'swin-acmix-t': lambda: swin_acmix('tiny'),
     'swin-t': lambda: swin((2, 2, 6, 2)),
+    'pvt-acmix-t': lambda: pvt_acmix('tiny'),
+    'pvt-t': lambda: pvt([2, 2, 2, 2]),
+    'san-acmix-10': lambda: san_acmix(10),
+    'san-10-acmix-attention': lambda: san_acmix(10, paths=('attention',)),  # the hosts have no SAN
 }
 VARIANTS = ('channels_last', 'deploy', 'norm_eval', 'official')
 SMALLEST_OFFICIAL = 96  # pixels: reflection by 3 needs maps of 4 x 4 at 1/32

@@ -8,6 +8,10 @@ MODELS = {
     'resnet-50': 'ResNet-50',
     'swin-acmix-t': 'Swin-ACmix-T',
     'swin-t': 'Swin-T',
+    'pvt-acmix-t': 'PVT-ACmix-T',
+    'pvt-t': 'PVT-T',
+    'san-acmix-10': 'SAN-ACmix-10',
+    'san-10-acmix-attention': 'SAN-10 (attention only)',
 }
 VARIANTS = {
     'official': 'official order',
@@ -29,6 +33,8 @@ TABLES = {
     'backbone': {
         'ResNet': ('resnet-acmix-50', 'resnet-acmix-26', 'resnet-50'),
         'Swin': ('swin-acmix-t', 'swin-t'),
+        'PVT': ('pvt-acmix-t', 'pvt-t'),
+        'SAN': ('san-acmix-10', 'san-10-acmix-attention'),
     },
 }
 #: Ratios behind the columns, where both sides are there.
@@ -41,6 +47,8 @@ RATIOS = {
         ('resnet-acmix-50:deploy', 'resnet-50'),
         ('swin-acmix-t', 'swin-t'),
         ('swin-acmix-t:deploy', 'swin-t'),
+        ('pvt-acmix-t', 'pvt-t'),
+        ('san-acmix-10', 'san-10-acmix-attention'),
     ),
 }
 #: Colour of a model, or of an operator; variants differ in their line.
@@ -50,6 +58,10 @@ COLORS = {
     'resnet-50': '#555555',
     'swin-acmix-t': '#c2410c',
     'swin-t': '#d9a21b',
+    'pvt-acmix-t': '#3a7d44',
+    'pvt-t': '#9bc53d',
+    'san-acmix-10': '#7b2d8b',
+    'san-10-acmix-attention': '#c58bd1',
     'auto': '#0b5fa5',
     'triton': '#4fb0e0',
     'tiled': '#3a9d6e',

@@ -34,8 +34,9 @@ kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1].tolist()
 if kept != [0, 2]:
     raise SystemExit(f'mmcv.ops.nms must keep boxes [0, 2], got {kept}')
 """
-# mmdet imports mmpretrain where it is, and mmpretrain torchvision, whose build in the registries needs CUDA's libraries:
-# on a machine without them it would end every import of mmdet. So the two lie apart, over what .venv has.
+# mmdet imports mmpretrain where it is, and mmpretrain torchvision, whose build in the registries
+# needs CUDA's libraries: on a machine without them it would end every import of mmdet. So the two
+# lie apart, over what .venv has.
 PRETRAIN = VENV / 'pretrain'
 CHECK_IMPORTS = 'import mmdet, mmdet.models, mmseg, mmseg.models, mim'
 

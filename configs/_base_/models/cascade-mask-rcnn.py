@@ -1,5 +1,5 @@
-# Three box heads one after the other, each trained on better boxes. The config sets the backbone and the channels of its
-# four maps as neck.in_channels.
+# Three box heads one after the other, each trained on better boxes. The config sets the backbone and
+# the channels of its four maps as neck.in_channels.
 _base_ = './mask-rcnn.py'
 
 bbox_head = dict(
