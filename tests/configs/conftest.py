@@ -19,7 +19,8 @@ def pytest_generate_tests(metafunc):
         for path in zoo:
             cfg = Config.fromfile(path)
             parts = [f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator')]
-            by_data.setdefault(str([[cfg.get(part) for part in parts], cfg.get('tta_pipeline'), cfg.model.data_preprocessor]), path)
+            data = [cfg.get(part) for part in (*parts, 'tta_pipeline')] + [cfg.model.data_preprocessor]
+            by_data.setdefault(str(data), path)
     for name, paths in (('config_path', every), ('zoo_path', zoo), ('data_path', list(by_data.values()))):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, paths, ids=[p.stem for p in paths], scope='module')
