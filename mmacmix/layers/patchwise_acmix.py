@@ -7,7 +7,7 @@ to the convolution path, so ``fc`` mixes 6 maps; ``fc`` has no bias, as in the r
 paths are added by channel number.
 """
 
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 import torch.distributed as dist
@@ -21,7 +21,7 @@ from mmacmix.ops import convolution_path
 from mmacmix.ops.aggregation import aggregation
 from mmacmix.ops.checks import PATHS, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import fused_weight
-from mmacmix.ops.window_mlp import window_mlp, window_moments
+from mmacmix.ops.window_mlp import no_autocast, window_mlp, window_moments
 
 KEY_SHARE = 16  # channels per channel of queries and keys
 VALUE_GROUPS = 4  # channels of values per channel of keys
@@ -177,7 +177,7 @@ class PatchwiseACmix(nn.Module):
         normalisation ``norm`` of the written-out windows amounts to. Takes the batch into its running statistics."""
         exact = torch.promote_types(q.dtype, torch.float32)
         if norm.training or norm.running_mean is None:
-            with torch.autocast(q.device.type, enabled=False):
+            with no_autocast(q):
                 mean, variance, count = _moments(norm, q.to(exact), k.to(exact), self.attn_kernel_size)
             if norm.training and norm.running_mean is not None:
                 _update(norm, mean.detach(), variance.detach(), count)
@@ -268,25 +268,27 @@ def _affine(norm: nn.Module, mean: Tensor, variance: Tensor) -> Tuple[Tensor, Te
     return scale, norm.bias - mean * scale
 
 
-def _moments(norm: nn.Module, q: Tensor, k: Tensor, kernel_size: int) -> Tuple[Tensor, Tensor, Tensor]:
+def _moments(
+    norm: nn.Module, q: Tensor, k: Tensor, kernel_size: int
+) -> Tuple[Tensor, Tensor, Union[int, Tensor]]:
     """Means and variances of the perceptron's inputs over the batch, of all processes for SyncBN, and its pixels."""
-    pixels = q.new_full((1,), q.numel() // q.size(1))
+    pixels = q.numel() // q.size(1)
     centres = [y.detach().mean((0, 2, 3)) if y.numel() else y.new_zeros(y.size(1)) for y in (q, k)]
     synced = isinstance(norm, nn.SyncBatchNorm) and dist.is_initialized() and dist.get_world_size() > 1
     if synced:
         centres = [_sum_over_processes(centre) / dist.get_world_size() for centre in centres]
     sums = [window_moments(y, size, centre) for y, size, centre in zip((q, k), (1, kernel_size), centres)]
     first, second = (torch.cat([part.flatten() for part in parts]) for parts in zip(*sums))
-    packed = torch.cat([first, second, pixels])
     if synced:
-        packed = _sum_over_processes(packed)
-    first, second, pixels = packed.split([len(first), len(second), 1])
-    if pixels.item() < 2:
+        packed = _sum_over_processes(torch.cat([first, second, q.new_full((1,), pixels)]))
+        first, second, pixels = packed.split([len(first), len(second), 1])
+        pixels = pixels.detach()
+    if pixels < 2:
         raise ValueError(f'batch normalisation in training must have 2 pixels or more, got {tuple(q.shape)}')
     mean = first / pixels
     variance = (second / pixels - mean.square()).clamp_min(0)
     centre = torch.cat([centres[0], centres[1].repeat_interleave(kernel_size**2)])
-    return mean + centre, variance, pixels.detach()
+    return mean + centre, variance, pixels
 
 
 def _sum_over_processes(x: Tensor) -> Tensor:
@@ -296,7 +298,7 @@ def _sum_over_processes(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _update(norm: nn.Module, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+def _update(norm: nn.Module, mean: Tensor, variance: Tensor, count: Union[int, Tensor]) -> None:
     """Running statistics as torch's batch normalisation keeps them."""
     factor: Optional[float] = norm.momentum
     if norm.num_batches_tracked is not None:

@@ -1,6 +1,7 @@
 """The first layer of a perceptron over windows, as in patchwise self-attention: windows are never written out."""
 
-from typing import Optional, Tuple
+import contextlib
+from typing import ContextManager, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -68,6 +69,11 @@ def window_moments(x: Tensor, kernel_size: int, centre: Tensor) -> Tuple[Tensor,
     return tuple((ys @ (maps @ xs.t())).sum(0) for maps in (padded, padded.square()))
 
 
+def no_autocast(x: Tensor) -> ContextManager:
+    """Inside, results have the types of their inputs; the meta device knows no autocast."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
 def _ranges(length: int, kernel_size: int, like: Tensor) -> Tensor:
     """1 where a tap of a window reads: (kernel_size, length + kernel_size - 1)."""
     place = torch.arange(length + kernel_size - 1, device=like.device)
@@ -83,7 +89,7 @@ class _WindowMLP(torch.autograd.Function):
         padded = pad_reflection(x, k // 2)
         out = x.new_empty((x.size(0), weight.size(0), *x.shape[2:]))
         scale, shift, weight = (y.to(x.dtype) for y in (scale, shift, weight))
-        with _plain(x):
+        with no_autocast(x):
             for images, rows in bands(padded[:, :, : x.size(2)], (k + 2) * x.size(1)):
                 total: Optional[Tensor] = None
                 for y in range(k):
@@ -104,7 +110,7 @@ class _WindowMLP(torch.autograd.Function):
         scale, shift, weight = (y.to(x.dtype) for y in given)
         exact = torch.promote_types(x.dtype, torch.float32)
         totals = [torch.zeros_like(y, dtype=exact) for y in given]
-        with _plain(x):
+        with no_autocast(x):
             for images, rows in bands(padded[:, :, : x.size(2)], 2 * (k + 1) * x.size(1)):
                 slopes = grad[images, :, rows].flatten(2)  # (B, outputs, pixels)
                 for y in range(k):
@@ -120,11 +126,6 @@ class _WindowMLP(torch.autograd.Function):
                         target.addcmul_(back[:, :, tap], scale[:, y, tap, None, None])
         sums = fold_reflection(fold_reflection(sums, 2, x.size(2), k // 2), 3, x.size(3), k // 2)
         return (sums, *(total.to(y.dtype) for total, y in zip(totals, given)))
-
-
-def _plain(x: Tensor) -> torch.autocast:
-    """No autocast inside: the types are those of x."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def _read(padded: Tensor, images: slice, rows: slice, y: int, k: int) -> Tensor:

@@ -427,6 +427,57 @@ def test_swin_wrong_arch(arch, message):
         SwinACmix(arch)
 
 
+PVT = SMALL['pvt']['arch']
+
+
+@pytest.mark.parametrize(
+    'arch, message',
+    [
+        ('huge', r"arch must be one of \['large', 'medium', 'small', 'tiny'\] or a dict, got arch='huge'"),
+        ({key: PVT[key] for key in PVT if key != 'sr_ratios'}, r"arch must have just the keys .*'sr_ratios'\], got"),
+        (dict(PVT, window_size=7), 'arch must have just the keys'),
+        (dict(PVT, sr_ratios=(8, 4, 2, 0)), r"arch\['sr_ratios'\] must list integers of at least 1"),
+        (dict(PVT, depths=(1, 1)), 'must be equally long, got arch='),
+        (dict(PVT, num_heads=(3, 2, 5, 8)), 'divisible by num_heads, got dim=8 and num_heads=3'),
+    ],
+)
+def test_pvt_wrong_arch(arch, message):
+    with pytest.raises(ValueError, match=message):
+        build('pvt', arch=arch)
+
+
+@pytest.mark.parametrize('drop_path_rate', [1, -0.1, '0.1', None])
+@pytest.mark.parametrize('name', ['pvt', 'swin'])
+def test_wrong_drop_path_rate(name, drop_path_rate):
+    with pytest.raises(ValueError, match=r'drop_path_rate must be in \[0, 1\), got drop_path_rate='):
+        build(name, drop_path_rate=drop_path_rate)
+
+
+@pytest.mark.parametrize('paths', [(), ('attn',), 'convolution', ('attention', 'attention')])
+def test_wrong_paths(family, paths):
+    with pytest.raises(ValueError, match="paths must be a tuple of 'attention', 'convolution' or both, got paths="):
+        build(family, paths=paths)
+
+
+def test_stochastic_depth_grows_linearly(family):
+    if family not in ('pvt', 'swin'):
+        pytest.skip('has no stochastic depth')
+    model = build(family, drop_path_rate=0.3)
+    rates = [m.drop_prob for m in model.modules() if type(m).__name__ == 'DropPath']
+    by_block = sorted(set(rates))
+    assert rates == sorted(rates) and by_block[-1] == pytest.approx(0.3)
+    steps = [b - a for a, b in zip(by_block, by_block[1:])]
+    assert steps == pytest.approx([0.3 / (sum(SMALL[family]['arch']['depths']) - 1)] * len(steps))
+
+
+def test_built_without_memory(family):
+    with torch.device('meta'):
+        model = build(family, **({} if family in ('resnet', 'san') else dict(drop_path_rate=0.2)))
+        outs = model(torch.empty(1, 3, 64, 64))
+    assert all(p.is_meta for p in model.parameters())
+    assert [out.shape[1] for out in outs] == list(CHANNELS[family])
+
+
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
 def test_hosts_find_the_class_without_custom_imports(scope):
     code = (
