@@ -46,8 +46,9 @@ def checkout(make_env, monkeypatch, tmp_path):
         ran.append(title.strip())
         commands.append(' '.join(command))
         if 'venv' in command:
-            (venv / 'bin').mkdir(parents=True)
-            (venv / 'bin' / 'python').touch()
+            folder = Path(command[-1])
+            (folder / 'bin').mkdir(parents=True)
+            (folder / 'bin' / 'python').touch()
         if 'wheel' in command and '-w' in command:
             (venv / 'wheels').mkdir()
             (venv / 'wheels' / 'mmacmix-0.whl').touch()
@@ -59,6 +60,7 @@ def checkout(make_env, monkeypatch, tmp_path):
                 on_failure()
 
     monkeypatch.setattr(make_env, 'run_step', run_step)
+    monkeypatch.setattr(make_env, 'site_packages', lambda python: str(Path(python).parents[1]))
     monkeypatch.setattr(make_env.subprocess, 'run', lambda *args, **kwargs: commands.append(
         ' '.join(args[0])))
     return SimpleNamespace(path=tmp_path, venv=venv, ran=ran, commands=commands, broken=broken)
@@ -74,7 +76,7 @@ def made(checkout, make_env):
 def test_first_run_installs_at_the_constrained_versions(checkout, make_env):
     titles = made(checkout, make_env)
     assert [title[:5] for title in titles if title.startswith('[')] == [
-        f'[{step}/6]' for step in range(1, 7)]
+        f'[{step}/7]' for step in range(1, 8)]
     assert titles[-3:] == ['mmacmix: a wheel of the current sources', 'mmacmix: installing it',
                            'mmacmix: pip check']
     installs = [line for line in checkout.commands if ' install -c ' in line]
@@ -83,6 +85,10 @@ def test_first_run_installs_at_the_constrained_versions(checkout, make_env):
     assert 'torch==2.13.0' in Path(constraints).read_text().split()
     assert any('--no-build-isolation mmcv' in line for line in installs)
     assert any('mim.txt' in line and 'tests.txt' in line for line in installs)
+    # mmpretrain lies over .venv, in an environment of its own
+    pretrain = checkout.venv / 'pretrain'
+    assert all((str(pretrain) in line) == ('pretrain.txt' in line) for line in installs)
+    assert (pretrain / 'below.pth').read_text() == f'{checkout.venv}\n'
     assert not any('index' in line for line in checkout.commands)
 
 
@@ -108,11 +114,11 @@ def test_changed_requirements_begin_again(checkout, make_env):
     (checkout.venv / 'left').touch()
     with open(checkout.path / 'requirements' / 'constraints.txt', 'a') as file:
         file.write('regex==1\n')
-    assert made(checkout, make_env)[0].startswith('[1/6]')
+    assert made(checkout, make_env)[0].startswith('[1/7]')
     assert not (checkout.venv / 'left').exists()
 
 
-@pytest.mark.parametrize('step', ['[1/6]', '[2/6]', '[3/6]', '[4/6]', '[5/6]', '[6/6]',
+@pytest.mark.parametrize('step', ['[1/7]', '[2/7]', '[3/7]', '[4/7]', '[5/7]', '[6/7]', '[7/7]', 'torchvision',
                                   '      pip check'])
 @pytest.mark.parametrize('error', [KeyboardInterrupt, 'InstallError'])
 def test_interrupted_or_failed_installation_begins_again(checkout, make_env, step, error):
@@ -122,7 +128,7 @@ def test_interrupted_or_failed_installation_begins_again(checkout, make_env, ste
         made(checkout, make_env)
     checkout.venv.mkdir(exist_ok=True)
     (checkout.venv / 'left').touch()
-    assert made(checkout, make_env)[0].startswith('[1/6]')
+    assert made(checkout, make_env)[0].startswith('[1/7]')
     assert not (checkout.venv / 'left').exists()
     assert made(checkout, make_env) == []
 
@@ -150,7 +156,7 @@ def test_going_back_after_a_failed_installation_of_the_package_installs_too(chec
 def test_an_environment_without_its_python_is_made_again(checkout, make_env):
     made(checkout, make_env)
     (checkout.venv / 'bin' / 'python').unlink()
-    assert made(checkout, make_env)[0].startswith('[1/6]')
+    assert made(checkout, make_env)[0].startswith('[1/7]')
 
 
 def test_a_moved_environment_is_made_again(checkout, make_env, monkeypatch):

@@ -34,10 +34,6 @@ kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1].tolist()
 if kept != [0, 2]:
     raise SystemExit(f'mmcv.ops.nms must keep boxes [0, 2], got {kept}')
 """
-# mmdet imports mmpretrain where it is, and mmpretrain torchvision, whose build in the registries
-# needs CUDA's libraries: on a machine without them it would end every import of mmdet. So the two
-# lie apart, over what .venv has.
-PRETRAIN = VENV / 'pretrain'
 CHECK_IMPORTS = 'import mmdet, mmdet.models, mmseg, mmseg.models, mim'
 
 
@@ -106,9 +102,14 @@ def make_environment(names):
 
 
 def make_pretrain_environment():
-    """Make .venv/pretrain: mmpretrain on top of .venv, for the tests of configs/imagenet."""
-    run_step('[7/7] mmpretrain, apart from the others', [sys.executable, '-m', 'venv', str(PRETRAIN)])
-    python = str(PRETRAIN / 'bin' / 'python')
+    """Make .venv/pretrain: mmpretrain on top of .venv, for the tests of configs/imagenet.
+
+    mmdet imports mmpretrain where it is, and mmpretrain torchvision, whose build in the registries
+    needs CUDA's libraries: on a machine without them it would end every import of mmdet.
+    """
+    folder = VENV / 'pretrain'
+    run_step('[7/7] mmpretrain, apart from the others', [sys.executable, '-m', 'venv', str(folder)])
+    python = str(folder / 'bin' / 'python')
     Path(site_packages(python), 'below.pth').write_text(f'{site_packages(venv_python())}\n')
     run_step('      mmpretrain and torchvision', pip_command(
         python, 'install', '-c', str(REQUIREMENTS / 'constraints.txt'),
