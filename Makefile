@@ -20,7 +20,7 @@ demo: env
 	@$(BIN)/python tools/demo/run_demo.py
 
 test: env
-	@$(BIN)/pytest --import-mode=importlib tests
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile tests
 
 lint: env
 	@$(BIN)/ruff check .
