@@ -113,8 +113,13 @@ def test_recipe(path, result):
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=8 * images)
     assert cfg.train_cfg.max_epochs == epochs
     assert cfg.model.backbone.get('drop_path_rate') == (0.3 if 'swin-acmix-s' in path.stem else drop_path)
-    mixes = 'augments' in cfg.model.get('train_cfg', {})
-    assert mixes == (optimiser == 'AdamW')
+    transformer = optimiser == 'AdamW'
+    mixtures = [mixture.type for mixture in cfg.model.get('train_cfg', {}).get('augments', ())]
+    assert mixtures == (['Mixup', 'CutMix'] if transformer else [])
+    steps = {step.type for step in cfg.train_dataloader.dataset.pipeline}
+    assert ({'RandAugment', 'RandomErasing'} <= steps) == transformer
+    assert (cfg.train_dataloader.sampler.type == 'RepeatAugSampler') == ('pvt' in path.stem)
+    assert cfg.model.head.loss == dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
     assert ('clip_grad' in cfg.optim_wrapper) == ('swin' in path.stem)
     schedule = result['schedule']
     assert schedule['highest'] == pytest.approx(lr)
