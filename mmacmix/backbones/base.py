@@ -3,9 +3,11 @@
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Union
 
 import torch
+from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmacmix.checkpoints import load_pretrained
@@ -133,7 +135,9 @@ def resolve_arch(
         raise ValueError(f'arch must have just the keys {sorted((*lists, *numbers))}, got arch={arch!r}')
     for name in lists:
         values = arch[name]
-        if not isinstance(values, Sequence) or any(type(v) is not int or v < 1 for v in values):
+        if not isinstance(values, Sequence) or not values or any(
+            type(v) is not int or v < 1 for v in values
+        ):
             raise ValueError(f"arch['{name}'] must list integers of at least 1, got arch={arch!r}")
     if len({len(arch[name]) for name in lists}) > 1:
         names = ' and '.join(f"arch['{name}']" for name in lists)
@@ -151,6 +155,28 @@ def drop_path_rates(drop_path_rate: float, depths: Sequence[int]) -> List[List[f
         raise ValueError(f'drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate!r}')
     step = drop_path_rate / max(sum(depths) - 1, 1)
     return [[step * (sum(depths[:i]) + j) for j in range(depth)] for i, depth in enumerate(depths)]
+
+
+def check_probabilities(**rates: float) -> None:
+    """Raises ValueError for the first dropout rate that is not in [0, 1]."""
+    for name, rate in rates.items():
+        if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
+            raise ValueError(f'{name} must be in [0, 1], got {name}={rate!r}')
+
+
+def check_norm_cfg(norm_cfg: dict, channels: int, last_axis: bool = False) -> None:
+    """Raises ValueError if ``norm_cfg`` names no normalisation of maps, or of the last axis if that is asked for."""
+    example = 'LN' if last_axis else 'BN'
+    if not isinstance(norm_cfg, dict) or 'type' not in norm_cfg:
+        raise ValueError(f"norm_cfg must be a dict as dict(type='{example}'), got norm_cfg={norm_cfg!r}")
+    try:
+        layer = build_norm_layer(norm_cfg, channels)[1]
+    except KeyError as error:
+        raise ValueError(f'norm_cfg must have a type that mmcv builds, got norm_cfg={norm_cfg!r}') from error
+    if last_axis and isinstance(layer, (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
+        raise ValueError(f"norm_cfg must normalise the last axis, as dict(type='LN') does, got norm_cfg={norm_cfg!r}")
+    if not last_axis and type(layer) is nn.LayerNorm:
+        raise ValueError(f"norm_cfg must normalise maps, as dict(type='BN') does, got norm_cfg={norm_cfg!r}")
 
 
 def _is_pretrained(config: dict) -> bool:

@@ -15,7 +15,7 @@ from mmcv.cnn.bricks.transformer import FFN, PatchEmbed
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from mmacmix.backbones.base import Backbone, drop_path_rates, resolve_arch, run_checkpointed
+from mmacmix.backbones.base import Backbone, check_probabilities, drop_path_rates, resolve_arch, run_checkpointed
 from mmacmix.layers import SpatialReductionACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
@@ -192,6 +192,7 @@ class PVTACmix(Backbone):
         self.optional_keys = rf'stages\.(?![0-{len(depths) - 1}]\.)'
         self.paths = check_paths(paths)
         check_positive_integers(in_channels=in_channels, pretrain_img_size=pretrain_img_size)
+        check_probabilities(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
 
         rates = drop_path_rates(drop_path_rate, depths)
         self.stages = ModuleList()

@@ -15,7 +15,7 @@ from mmengine.model.weight_init import constant_init
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
-from mmacmix.backbones.base import Backbone, channels_last_gradient, run_checkpointed
+from mmacmix.backbones.base import Backbone, channels_last_gradient, check_norm_cfg, run_checkpointed
 from mmacmix.backbones.fold import affine_of, conv_norm, conv_norm_add, merge
 from mmacmix.layers import ACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
@@ -191,6 +191,7 @@ class ResNetACmix(Backbone):
 
         self.depth = depth
         self.paths = check_paths(paths)
+        check_norm_cfg(norm_cfg, stem_channels)
         self.conv1 = nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False)
         self.norm1_name = _add_norm(self, norm_cfg, stem_channels, 1)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
@@ -240,7 +241,8 @@ class ResNetACmix(Backbone):
         for i in range(self.out_indices[-1] + 1):
             x = getattr(self, f'layer{i + 1}')(x)
             if i in self.out_indices:
-                outs.append(channels_last_gradient(x) if on_cpu else x)
+                # Operators of the hosts, RoIAlign for one, read other formats as if they were this one.
+                outs.append((channels_last_gradient(x) if on_cpu else x).contiguous())
         return tuple(outs)
 
 

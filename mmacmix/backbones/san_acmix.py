@@ -14,7 +14,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
-from mmacmix.backbones.base import Backbone, run_checkpointed
+from mmacmix.backbones.base import Backbone, check_norm_cfg, run_checkpointed
 from mmacmix.backbones.fold import conv_norm, merge
 from mmacmix.layers import PatchwiseACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
@@ -96,6 +96,9 @@ class SANACmix(Backbone):
         if not isinstance(attn_kernel_sizes, Sequence) or len(attn_kernel_sizes) != len(depths):
             raise ValueError(f'attn_kernel_sizes must have 5 entries, got attn_kernel_sizes={attn_kernel_sizes}')
         check_positive_integers(in_channels=in_channels, stem_channels=stem_channels)
+        if stem_channels % 32:
+            raise ValueError(f'stem_channels must be divisible by 32, got stem_channels={stem_channels}')
+        check_norm_cfg(norm_cfg, stem_channels)
         super().__init__(len(depths) - 1, out_indices, frozen_stages, norm_eval, init_cfg)
         self.depth = depth
         self.paths = check_paths(paths)
@@ -143,5 +146,5 @@ class SANACmix(Backbone):
             x = blocks(conv(F.max_pool2d(x, 2, 2, ceil_mode=True)))
             x = F.relu(norm(x), inplace=True)
             if level - 1 in self.out_indices:
-                outs.append(x)
+                outs.append(x.contiguous())  # the format that operators of the hosts read
         return tuple(outs)

@@ -13,10 +13,15 @@ from mmcv.cnn.bricks.drop import build_dropout
 from mmcv.cnn.bricks.transformer import FFN, PatchEmbed, PatchMerging
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
-from mmacmix.backbones.base import Backbone, drop_path_rates, resolve_arch, run_checkpointed
+from mmacmix.backbones.base import (
+    Backbone,
+    check_norm_cfg,
+    check_probabilities,
+    drop_path_rates,
+    resolve_arch,
+    run_checkpointed,
+)
 from mmacmix.layers import WindowACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
@@ -190,10 +195,8 @@ class SwinACmix(Backbone):
         check_positive_integers(in_channels=in_channels, patch_size=patch_size, embed_dims=dim)
         if not isinstance(mlp_ratio, (int, float)) or int(mlp_ratio * dim) < 1:
             raise ValueError(f'mlp_ratio must give 1 hidden channel at least, got mlp_ratio={mlp_ratio!r}')
-        if isinstance(build_norm_layer(norm_cfg, dim)[1], (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
-            raise ValueError(
-                f"norm_cfg must normalise the last axis, as dict(type='LN') does, got norm_cfg={norm_cfg}"
-            )
+        check_probabilities(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
+        check_norm_cfg(norm_cfg, dim, last_axis=True)
         self.patch_embed = PatchEmbed(
             in_channels,
             dim,

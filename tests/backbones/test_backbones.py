@@ -60,6 +60,15 @@ def test_any_size(family, size):
         assert out.isfinite().all()
 
 
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_maps_are_contiguous(family, memory_format, training):
+    """mmcv's RoIAlign reads any other format as if it were this one, without a word."""
+    model = build(family).to(memory_format=memory_format).train(training)
+    outs = model(torch.randn(2, 3, 96, 64).contiguous(memory_format=memory_format))
+    assert [out.is_contiguous() for out in outs] == 4 * [True]
+
+
 @pytest.mark.parametrize('out_indices', [(0,), (1, 2, 3), (0, 2)])
 def test_out_indices(family, out_indices):
     outs = build(family, out_indices=out_indices)(torch.randn(1, 3, 64, 64))
@@ -418,6 +427,7 @@ def test_swin_window_size():
         (dict(embed_dims=8), r"arch must have just the keys \['depths', 'embed_dims', 'num_heads'\], got"),
         (dict(embed_dims=8, depths=(0, 1), num_heads=(1, 1)), r"arch\['depths'\] must list integers of at least 1"),
         (dict(embed_dims=8, depths=(1,), num_heads=(1.0,)), r"arch\['num_heads'\] must list integers of at least"),
+        (dict(embed_dims=8, depths=(), num_heads=()), r"arch\['depths'\] must list integers of at least 1"),
         (dict(embed_dims=8, depths=(1, 1), num_heads=(1,)), 'must be equally long, got arch='),
         (dict(embed_dims=8, depths=4 * (1,), num_heads=4 * (3,)), 'divisible by num_heads, got dim=8 and num_heads=3'),
     ],
@@ -437,6 +447,7 @@ PVT = SMALL['pvt']['arch']
         ({key: PVT[key] for key in PVT if key != 'sr_ratios'}, r"arch must have just the keys .*'sr_ratios'\], got"),
         (dict(PVT, window_size=7), 'arch must have just the keys'),
         (dict(PVT, sr_ratios=(8, 4, 2, 0)), r"arch\['sr_ratios'\] must list integers of at least 1"),
+        ({key: () for key in PVT}, r"arch\['embed_dims'\] must list integers of at least 1"),
         (dict(PVT, depths=(1, 1)), 'must be equally long, got arch='),
         (dict(PVT, num_heads=(3, 2, 5, 8)), 'divisible by num_heads, got dim=8 and num_heads=3'),
     ],
@@ -451,6 +462,33 @@ def test_pvt_wrong_arch(arch, message):
 def test_wrong_drop_path_rate(name, drop_path_rate):
     with pytest.raises(ValueError, match=r'drop_path_rate must be in \[0, 1\), got drop_path_rate='):
         build(name, drop_path_rate=drop_path_rate)
+
+
+@pytest.mark.parametrize(
+    'norm_cfg, message',
+    [
+        (None, 'norm_cfg must be a dict as dict'),
+        ('BN', 'norm_cfg must be a dict as dict'),
+        (dict(eps=1e-5), 'norm_cfg must be a dict as dict'),
+        (dict(type='Batch'), 'norm_cfg must have a type that mmcv builds, got norm_cfg='),
+        ('other', 'norm_cfg must normalise (maps|the last axis), as dict'),
+    ],
+)
+def test_wrong_norm_cfg(family, norm_cfg, message):
+    if family == 'pvt':
+        pytest.skip('has no norm_cfg')
+    if norm_cfg == 'other':
+        norm_cfg = dict(type='BN' if family == 'swin' else 'LN')
+    with pytest.raises(ValueError, match=message):
+        build(family, norm_cfg=norm_cfg)
+
+
+@pytest.mark.parametrize('rate', [-0.1, 1.1, '0.1', None])
+@pytest.mark.parametrize('argument', ['drop_rate', 'attn_drop_rate'])
+@pytest.mark.parametrize('name', ['pvt', 'swin'])
+def test_wrong_dropout(name, argument, rate):
+    with pytest.raises(ValueError, match=rf'{argument} must be in \[0, 1\], got {argument}='):
+        build(name, **{argument: rate})
 
 
 @pytest.mark.parametrize('paths', [(), ('attn',), 'convolution', ('attention', 'attention')])

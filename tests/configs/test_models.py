@@ -123,6 +123,15 @@ def test_trains_a_step(small_cfg, model):
     assert [name for name, grad in trainable.items() if not grad.isfinite().all()] == []
 
 
+def test_regions_are_read_from_contiguous_maps(small_cfg, model):
+    """mmcv's RoIAlign reads any other format as if it were this one."""
+    if 'roi_head' not in small_cfg.model:
+        pytest.skip('reads no regions')
+    with torch.no_grad():
+        maps = model.extract_feat(torch.randn(2, 3, 64, 96))
+    assert all(x.is_contiguous() for x in maps)
+
+
 def test_predicts(small_cfg, model):
     model.eval()
     classes = head_of(small_cfg).num_classes
