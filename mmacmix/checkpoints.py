@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from typing import Collection, Optional, Tuple
+from typing import Collection, Optional, Set, Tuple
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -67,18 +67,21 @@ def mismatch(
     Args:
         own: Parameters of the module.
         state: Parameters to load.
-        optional_keys: Regular expression of names that either side may have alone.
+        optional_keys: Regular expression of names that either side may have alone, by whole modules.
         fresh: Names that ``state`` may lack.
     """
 
-    def needed(key: str) -> bool:
+    def needed(key: str, others: Set[str]) -> bool:
         # mmengine's and torch's own loaders do not ask for this counter either.
-        return not key.endswith('num_batches_tracked') and not (
-            optional_keys and re.match(optional_keys, key)
-        )
+        if key.endswith('num_batches_tracked'):
+            return False
+        # A module is there as a whole or not at all.
+        in_part = key.rpartition('.')[0] in others - {''}
+        return in_part or not (optional_keys and re.match(optional_keys, key))
 
-    missing = [key for key in own if key not in state and key not in fresh and needed(key)]
-    left_over = [key for key in state if key not in own and needed(key)]
+    owners, loaded = ({key.rpartition('.')[0] for key in keys} for keys in (own, state))
+    missing = [key for key in own if key not in state and key not in fresh and needed(key, loaded)]
+    left_over = [key for key in state if key not in own and needed(key, owners)]
     shapes = [
         f'{key} {shape_of(state[key])}, here {shape_of(own[key])}'
         for key in own

@@ -123,6 +123,10 @@ def test_mismatch():
     text = mismatch(own, {'a': torch.ones(4), 'c': torch.ones(1)})
     assert text == '1 missing: b; 1 left over: c; 1 of another shape: a 4, here 2'
     assert mismatch(own, {'a': torch.ones(2)}, 'b') == ''
+    layer = {'l.a': torch.ones(2), 'l.b': torch.ones(3)}
+    assert mismatch(layer, {}, 'l') == '' and mismatch({}, layer, 'l') == ''
+    assert mismatch(layer, {'l.a': torch.ones(2)}, 'l') == '1 missing: l.b'
+    assert mismatch({'l.a': torch.ones(2)}, layer, 'l') == '1 left over: l.b'
 
 
 # The tool.

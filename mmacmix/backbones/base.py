@@ -103,7 +103,12 @@ class Backbone(BaseModule):
             ValueError: The pretrained weights do not fit this backbone.
         """
         configs = self.init_cfg or []
-        configs = [configs] if isinstance(configs, dict) else list(configs)
+        configs = list(configs) if isinstance(configs, (list, tuple)) else [configs]
+        for config in configs:
+            if not isinstance(config, dict) or not config.get('type'):
+                raise ValueError(
+                    f'init_cfg must be a dict with a type, or a list of them, got init_cfg={self.init_cfg!r}'
+                )
         pretrained = [c for c in configs if _is_pretrained(c)]
         own = self.init_cfg
         self.init_cfg = [c for c in configs if not _is_pretrained(c)] or None
@@ -171,8 +176,10 @@ def check_norm_cfg(norm_cfg: dict, channels: int, last_axis: bool = False) -> No
         raise ValueError(f"norm_cfg must be a dict as dict(type='{example}'), got norm_cfg={norm_cfg!r}")
     try:
         layer = build_norm_layer(norm_cfg, channels)[1]
-    except KeyError as error:
-        raise ValueError(f'norm_cfg must have a type that mmcv builds, got norm_cfg={norm_cfg!r}') from error
+    except (AssertionError, KeyError) as error:
+        raise ValueError(
+            f'norm_cfg must have a type that mmcv builds, and what the type needs, got norm_cfg={norm_cfg!r}'
+        ) from error
     if last_axis and isinstance(layer, (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
         raise ValueError(f"norm_cfg must normalise the last axis, as dict(type='LN') does, got norm_cfg={norm_cfg!r}")
     if not last_axis and type(layer) is nn.LayerNorm:

@@ -28,6 +28,11 @@ def affine_of(norm: nn.Module) -> Optional[Tuple[Tensor, Tensor]]:
     return scale, shift
 
 
+def has_hooks(*modules: nn.Module) -> bool:
+    """Whether a forward hook of one of the modules could see, or change, a map."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """norm(conv(x)) for a convolution without bias, in one step where that is exact."""
     folded = _folded(conv, norm)
@@ -54,7 +59,8 @@ def _folded(conv: nn.Conv2d, norm: nn.Module) -> Optional[Tuple[Tensor, Tensor]]
     if isinstance(norm, nn.Identity) and conv.bias is not None:  # merged already
         return conv.weight, conv.bias
     affine = affine_of(norm)
-    if affine is None:
+    # A convolution that does something else as well has to be called, and so does what hooks look at.
+    if affine is None or type(conv).forward is not nn.Conv2d.forward or has_hooks(conv, norm):
         return None
     weight = (conv.weight * affine[0].view(-1, 1, 1, 1)).to(conv.weight.dtype)
     return weight, affine[1].to(conv.weight.dtype)

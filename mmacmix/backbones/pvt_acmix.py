@@ -189,7 +189,7 @@ class PVTACmix(Backbone):
         depths = arch['depths']
         super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
         # A checkpoint may have later stages that are not built here.
-        self.optional_keys = rf'stages\.(?![0-{len(depths) - 1}]\.)'
+        self.optional_keys = rf'stages\.[{len(depths)}-3]\.' if len(depths) < 4 else None
         self.paths = check_paths(paths)
         check_positive_integers(in_channels=in_channels, pretrain_img_size=pretrain_img_size)
         check_probabilities(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from mmacmix.backbones.base import Backbone, channels_last_gradient, check_norm_cfg, run_checkpointed
-from mmacmix.backbones.fold import affine_of, conv_norm, conv_norm_add, merge
+from mmacmix.backbones.fold import affine_of, conv_norm, conv_norm_add, has_hooks, merge
 from mmacmix.layers import ACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.registry import MODELS
@@ -83,7 +83,7 @@ class Bottleneck(BaseModule):
     def _forward(self, x: Tensor, overwrite: bool) -> Tensor:
         out = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
         norm = getattr(self, self.norm2_name)
-        affine = affine_of(norm)
+        affine = None if has_hooks(self.conv2, norm) else affine_of(norm)
         out = norm(self.conv2(out)) if affine is None else self.conv2(out, affine)
         out = F.relu(out, inplace=True)
         if self.downsample is not None:
@@ -96,11 +96,14 @@ class Stage(Sequential):
     """Blocks at one resolution. In inference each writes its map over that of the one before it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        hooked = True  # x is the caller's
+        seen = True  # x is the caller's
         for block in self:
-            seen = hooked or block._forward_hooks or block._forward_pre_hooks or _hooks_everywhere()
-            x = block(x, overwrite=not seen)
-            hooked = bool(block._forward_hooks)
+            if type(block).forward is not Bottleneck.forward:
+                x, seen = block(x), True  # put there by somebody: it may keep its maps
+                continue
+            hooked = _hooks_everywhere() or has_hooks(*block.modules())
+            x = block(x, overwrite=not (seen or hooked))
+            seen = hooked
         return x
 
 
@@ -187,7 +190,7 @@ class ResNetACmix(Backbone):
             ]
         super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg)
         # A checkpoint may have later stages that are not built here.
-        self.optional_keys = rf'layer(?![1-{num_stages}]\.)'
+        self.optional_keys = rf'layer[{num_stages + 1}-4]\.' if num_stages < 4 else None
 
         self.depth = depth
         self.paths = check_paths(paths)

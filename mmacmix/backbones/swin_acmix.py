@@ -156,7 +156,7 @@ class SwinACmix(Backbone):
         'tiny': dict(embed_dims=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
         'small': dict(embed_dims=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
     }
-    optional_keys = r'norm\d+\.'  # one for each output, and a checkpoint may have been made for others
+    optional_keys = r'norm[0-3]\.(weight|bias)$'  # one for each output, and a checkpoint may have been made for others
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class SwinACmix(Backbone):
         self.paths = check_paths(paths)
         dim = arch['embed_dims']
         check_positive_integers(in_channels=in_channels, patch_size=patch_size, embed_dims=dim)
-        if not isinstance(mlp_ratio, (int, float)) or int(mlp_ratio * dim) < 1:
+        if not isinstance(mlp_ratio, (int, float)) or not 1 <= mlp_ratio * dim < float('inf'):
             raise ValueError(f'mlp_ratio must give 1 hidden channel at least, got mlp_ratio={mlp_ratio!r}')
         check_probabilities(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
         check_norm_cfg(norm_cfg, dim, last_axis=True)

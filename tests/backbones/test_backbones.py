@@ -289,6 +289,32 @@ def test_pretrained_of_another_width_is_refused(tmp_path):
         model.init_weights()
 
 
+@pytest.mark.parametrize(
+    'name, change, message',
+    [
+        ('swin', lambda s: s.pop('norm1.bias'), '1 missing: norm1.bias'),
+        ('swin', lambda s: s.update({'norm1.junk': torch.ones(1)}), '1 left over: norm1.junk'),
+        ('swin', lambda s: s.update({'norm7.weight': torch.ones(1)}), '1 left over: norm7.weight'),
+        ('resnet', lambda s: s.update({'layer9.0.conv1.weight': torch.ones(1)}), '1 left over: layer9.0.conv1.weight'),
+        ('resnet', lambda s: s.update({'layer_foo': torch.ones(1)}), '1 left over: layer_foo'),
+        ('pvt', lambda s: s.update({'stages.7.x': torch.ones(1)}), r'1 left over: stages\.7\.x'),
+        ('san', lambda s: s.pop('layer1.0.sam.conv1.bias'), '1 missing: layer1.0.sam.conv1.bias'),
+    ],
+)
+def test_pretrained_in_parts_is_refused(tmp_path, name, change, message):
+    state = build(name).state_dict()
+    change(state)
+    model = build(name, init_cfg=dict(type='Pretrained', checkpoint=save(tmp_path, state)))
+    with pytest.raises(ValueError, match=message):
+        model.init_weights()
+
+
+@pytest.mark.parametrize('init_cfg', ['x.pth', 5, dict(checkpoint='x.pth'), dict(type=None), [dict()]])
+def test_wrong_init_cfg(family, init_cfg):
+    with pytest.raises(ValueError, match='init_cfg must be a dict with a type, or a list of them, got init_cfg='):
+        build(family, init_cfg=init_cfg).init_weights()
+
+
 def test_pretrained_for_other_outputs_is_accepted(tmp_path):
     path = save(tmp_path, build('swin', out_indices=(3,)).state_dict())
     model = build('swin', out_indices=(0, 1), init_cfg=dict(type='Pretrained', checkpoint=path))
@@ -470,7 +496,7 @@ def test_wrong_drop_path_rate(name, drop_path_rate):
         (None, 'norm_cfg must be a dict as dict'),
         ('BN', 'norm_cfg must be a dict as dict'),
         (dict(eps=1e-5), 'norm_cfg must be a dict as dict'),
-        (dict(type='Batch'), 'norm_cfg must have a type that mmcv builds, got norm_cfg='),
+        (dict(type='Batch'), 'norm_cfg must have a type that mmcv builds, and what the type needs, got norm_cfg='),
         ('other', 'norm_cfg must normalise (maps|the last axis), as dict'),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 from mmacmix.backbones import PVTACmix, ResNetACmix, SANACmix, SwinACmix
@@ -154,6 +155,58 @@ def test_deploy_form(name, relative_error):
     with torch.no_grad():
         for a, e in zip(other(x), expected):
             assert relative_error(a, e) < 1e-5
+
+
+def test_hooks_and_layers_of_others_are_called():
+    """Folded or not: what a hook changes counts, and a convolution that does more is not read for its weight."""
+    model = resnet().eval()
+    x = torch.randn(1, 3, 40, 36)
+    with torch.no_grad():
+        expected = model(x)[0].clone()
+        handle = model.layer1[0].bn1.register_forward_hook(lambda module, args, out: out * 0)
+        changed = model(x)[0]
+        handle.remove()
+        assert not torch.allclose(changed, expected)
+        torch.nn.utils.prune.l1_unstructured(model.layer1[0].conv1, 'weight', 0.5)
+        pruned = model(x)[0]
+        model.layer1[0].conv1.weight_orig.mul_(3)
+        assert not torch.allclose(model(x)[0], pruned)
+
+
+class Keeps(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        self.kept, self.copies = [x], [x.clone()]
+        out = self.inner(x)
+        self.kept.append(out)
+        self.copies.append(out.clone())
+        return out
+
+
+@pytest.mark.parametrize('place', [0, 1, 2])
+def test_maps_that_a_wrapper_keeps_are_not_written_over(place):
+    model = ResNetACmix(50, base_channels=8, stem_channels=8).eval()
+    x = torch.randn(1, 3, 40, 36)
+    with torch.no_grad():
+        expected = model(x)
+        model.layer1[place] = Keeps(model.layer1[place])
+        for out, e in zip(model(x), expected):
+            torch.testing.assert_close(out, e)
+    for kept, copy in zip(model.layer1[place].kept, model.layer1[place].copies):
+        assert torch.equal(kept, copy)
+
+
+def test_maps_that_inner_hooks_see_are_not_written_over():
+    model = ResNetACmix(50, base_channels=8, stem_channels=8).eval()
+    model.layer1[2].bn1.train()
+    seen = []
+    model.layer1[2].conv1.register_forward_pre_hook(lambda module, args: seen.extend((args[0], args[0].clone())))
+    with torch.no_grad():
+        model(torch.randn(1, 3, 40, 36))
+    assert torch.equal(*seen)
 
 
 @pytest.mark.parametrize('name', BUILDERS)

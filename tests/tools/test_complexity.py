@@ -97,6 +97,30 @@ def test_cost_is_linear_in_pixels(complexity):
     assert large.parameters == small.parameters
 
 
+def test_stages_that_do_not_run_keep_their_parameters(complexity):
+    whole, part = (complexity.count(ResNetACmix(26, **o), 64, 64) for o in (dict(), dict(out_indices=(0,))))
+    for name, costs in whole.items():
+        assert part[name].parameters == costs.parameters, name
+    assert part['projection'].multiply_adds < whole['projection'].multiply_adds
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['no.py'], 'no.py must be a config with model.backbone'),
+        (['setup.py'], 'setup.py must be a config with model.backbone'),
+        (['ResNetACmix', 'depth=26', 'in_channels=4'], 'cannot run on images of 3 x 224 x 224'),
+        (['ResNetACmix', 'depth=26', "norm_cfg={'type':'XX'}"], 'norm_cfg must have a type that mmcv builds'),
+        (['ResNetACmix', 'depth=26', 'type=1'], '1 is not a backbone of mmacmix'),
+        (['SwinACmix', 'mlp_ratio=1e400'], 'mlp_ratio must give 1 hidden channel at least'),
+    ],
+)
+def test_bad_arguments_end_in_a_line(complexity, monkeypatch, arguments, message):
+    monkeypatch.setattr('sys.argv', ['complexity.py', *arguments])
+    with pytest.raises(SystemExit, match=message):
+        complexity.main()
+
+
 def test_config_and_options(complexity):
     root = PATH.parents[2]
     config = root / 'configs/retinanet/retinanet_resnet-acmix-26_fpn_1x_coco.py'

@@ -14,7 +14,7 @@ which training keeps most.
 import argparse
 import ast
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 import torch
 from mmengine.config import Config
@@ -40,6 +40,7 @@ def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dic
     """
     backbone = backbone.to('meta').eval()
     costs: List[Cost] = []
+    run: Set[nn.Module] = set()
     elements = 0
 
     def add_outputs(module: nn.Module, inputs: tuple, output: object) -> None:
@@ -51,6 +52,7 @@ def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dic
         def forward(x: Tensor, affine: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
             rows, cols = x.shape[1:3] if layer.channels_last else x.shape[2:]
             costs.append(layer.cost(rows, cols))
+            run.add(layer)
             return x.new_empty(layer.output_shape(x.shape))
 
         return forward
@@ -67,6 +69,9 @@ def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dic
         maps = backbone(torch.empty(1, 3, height, width, device='meta'))
     last = maps[-1].size(1)
     head = classes * (last + 1)
+    # Of stages that are not run the parameters count all the same.
+    idle = [layer.cost(1, 1) for layer in layers if layer not in run]
+    costs += [Cost(*(Part(part.parameters) for part in cost)) for cost in idle]
     parts = {
         name: Part(*(sum(figures) for figures in zip(*(getattr(cost, name) for cost in costs)))) if costs else Part()
         for name in PARTS[:3]
@@ -84,7 +89,10 @@ def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dic
 def build(model: str, options: list) -> nn.Module:
     """Builds a backbone from a class name with options, or from a config file."""
     if model.endswith('.py'):
-        config = dict(Config.fromfile(model).model.backbone)
+        try:
+            config = dict(Config.fromfile(model).model.backbone)
+        except (AttributeError, OSError, RuntimeError, SyntaxError, TypeError) as error:
+            sys.exit(f'{model} must be a config with model.backbone: {error}')
     else:
         config = dict(type=f'mmacmix.{model}')
     for option in options:
@@ -93,11 +101,11 @@ def build(model: str, options: list) -> nn.Module:
             config[name] = ast.literal_eval(value)
         except (SyntaxError, ValueError):
             config[name] = value
-    if not config['type'].startswith('mmacmix.') or MODELS.get(config['type']) is None:
+    if not str(config['type']).startswith('mmacmix.') or MODELS.get(config['type']) is None:
         sys.exit(f"{config['type']} is not a backbone of mmacmix (mmacmix.backbones)")
     try:
         return MODELS.build(config)
-    except (TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         sys.exit(f'{model}: {error}')
 
 
@@ -110,7 +118,10 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.shape) < 1 or args.classes < 0:
         parser.error(f'--shape must be above and --classes not below 0, got {args.shape} and {args.classes}')
-    parts = count(build(args.model, args.options), *args.shape, args.classes)
+    try:
+        parts = count(build(args.model, args.options), *args.shape, args.classes)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f'{args.model} cannot run on images of 3 x {args.shape[0]} x {args.shape[1]}: {error}')
     print(f'{" ".join([args.model, *args.options])} at {args.shape[0]} x {args.shape[1]}')
     print(f'{"":24}{"parameters":>14}{"multiply-adds":>16}{"activations":>14}')
     titles = ('stage I, projections', 'stage II, attention', 'stage II, convolution', 'everything else', 'total')

@@ -48,6 +48,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.src.is_file():
         parser.error(f'SRC does not exist: {args.src}')
+    if args.dst.is_dir() or any(parent.is_file() for parent in args.dst.parents):
+        parser.error(f'DST must be a file in a folder, got {args.dst}')
     if args.dst.exists() and args.dst.samefile(args.src):
         parser.error(f'DST must be another file than SRC, got {args.dst}')
     return args
