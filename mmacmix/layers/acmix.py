@@ -199,7 +199,7 @@ class ACmix(nn.Module):
 
     @torch.no_grad()
     def switch_to_deploy(self, affine: Optional[Tuple[Tensor, Tensor]] = None) -> 'ACmix':
-        """Merges the weights for good, for inference: outputs stay the same, parameters to train are gone.
+        """Merges the weights for good, for inference: outputs stay the same, what is merged is not trained any more.
 
         Args:
             affine: As in :meth:`forward`, where it must not be passed again.

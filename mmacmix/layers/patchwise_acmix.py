@@ -176,10 +176,11 @@ class PatchwiseACmix(nn.Module):
         """Factor and summand of each input of the perceptron, the query and then the window of each key: what the batch
         normalisation ``norm`` of the written-out windows amounts to. Takes the batch into its running statistics."""
         exact = torch.promote_types(q.dtype, torch.float32)
-        if norm.training or norm.running_mean is None:
+        # An empty batch has no moments, but may belong to one of several processes.
+        if norm.running_mean is None or norm.training and (q.numel() or _synced(norm)):
             with no_autocast(q):
                 mean, variance, count = _moments(norm, q.to(exact), k.to(exact), self.attn_kernel_size)
-            if norm.training and norm.running_mean is not None:
+            if norm.running_mean is not None:
                 _update(norm, mean.detach(), variance.detach(), count)
         else:
             mean, variance = norm.running_mean.to(exact), norm.running_var.to(exact)
@@ -199,7 +200,8 @@ class PatchwiseACmix(nn.Module):
 
     @torch.no_grad()
     def switch_to_deploy(self) -> 'PatchwiseACmix':
-        """Merges the weights for good, for inference: outputs are those of evaluation, parameters to train are gone.
+        """Merges the weights for good, for inference: outputs are those of evaluation, and what is merged is not
+        trained any more.
 
         Raises:
             ValueError: The normalisations of the attention windows keep no running statistics.
@@ -274,7 +276,7 @@ def _moments(
     """Means and variances of the perceptron's inputs over the batch, of all processes for SyncBN, and its pixels."""
     pixels = q.numel() // q.size(1)
     centres = [y.detach().mean((0, 2, 3)) if y.numel() else y.new_zeros(y.size(1)) for y in (q, k)]
-    synced = isinstance(norm, nn.SyncBatchNorm) and dist.is_initialized() and dist.get_world_size() > 1
+    synced = _synced(norm)
     if synced:
         centres = [_sum_over_processes(centre) / dist.get_world_size() for centre in centres]
     sums = [window_moments(y, size, centre) for y, size, centre in zip((q, k), (1, kernel_size), centres)]
@@ -289,6 +291,11 @@ def _moments(
     variance = (second / pixels - mean.square()).clamp_min(0)
     centre = torch.cat([centres[0], centres[1].repeat_interleave(kernel_size**2)])
     return mean + centre, variance, pixels
+
+
+def _synced(norm: nn.Module) -> bool:
+    """Whether the moments are those of the batches of several processes."""
+    return isinstance(norm, nn.SyncBatchNorm) and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _sum_over_processes(x: Tensor) -> Tensor:

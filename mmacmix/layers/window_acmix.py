@@ -215,7 +215,7 @@ class WindowACmix(nn.Module):
 
     @torch.no_grad()
     def switch_to_deploy(self) -> 'WindowACmix':
-        """Merges the weights for good, for inference: outputs stay the same, parameters to train are gone."""
+        """Merges the weights for good, for inference: outputs stay the same, what is merged is not trained any more."""
         if self.merged is None:
             self.merged = Buffers(self._merge()._asdict())
             names = ('qkv', 'proj', 'fc', 'dep_conv', 'rate1', 'rate2')

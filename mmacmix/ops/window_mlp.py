@@ -32,7 +32,7 @@ def window_mlp(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor) -> Tenso
     """
     if weight.dim() != 4 or weight.size(2) != weight.size(3):
         raise ValueError(f'weight must have shape (outputs, C, k, k), got weight.shape={tuple(weight.shape)}')
-    kernel_size = weight.size(3)
+    kernel_size = int(weight.size(3))  # no tensor while torch.jit traces
     check_positive_integers(kernel_size=kernel_size)
     check_odd(kernel_size=kernel_size)
     if x.dim() != 4 or x.size(1) != weight.size(1) or min(x.shape[2:]) < 1:
@@ -85,7 +85,7 @@ class _WindowMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, scale, shift, weight)
-        k = weight.size(3)
+        k = int(weight.size(3))
         padded = pad_reflection(x, k // 2)
         out = x.new_empty((x.size(0), weight.size(0), *x.shape[2:]))
         scale, shift, weight = (y.to(x.dtype) for y in (scale, shift, weight))
@@ -104,7 +104,7 @@ class _WindowMLP(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
         x, scale, shift, weight = ctx.saved_tensors
         given = (scale, shift, weight)
-        k = weight.size(3)
+        k = int(weight.size(3))
         padded = pad_reflection(x, k // 2)
         sums = torch.zeros_like(padded)
         scale, shift, weight = (y.to(x.dtype) for y in given)

@@ -87,8 +87,9 @@ def test_frozen_stages_out_of_range(family, frozen_stages):
         build(family, frozen_stages=frozen_stages)
 
 
-def test_empty_batch(family):
-    outs = build(family).eval()(torch.randn(0, 3, 64, 64))
+@pytest.mark.parametrize('training', [False, True])
+def test_empty_batch(family, training):
+    outs = build(family).train(training)(torch.randn(0, 3, 64, 64))
     assert [out.shape[:2] for out in outs] == [(0, c) for c in CHANNELS[family]]
 
 

@@ -209,6 +209,15 @@ def test_maps_that_inner_hooks_see_are_not_written_over():
     assert torch.equal(*seen)
 
 
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.parametrize('name', ['resnet', 'swin', 'pvt', 'san'])
+def test_traced(name):
+    model, x = BUILDERS[name]().eval(), torch.randn(1, 3, 40, 36)
+    with torch.no_grad():
+        for out, expected in zip(torch.jit.trace(model, x)(x), model(x)):
+            torch.testing.assert_close(out, expected)
+
+
 @pytest.mark.parametrize('name', BUILDERS)
 def test_memory_format_of_images_and_gradients_does_not_matter(name):
     model = BUILDERS[name]().double().train()
