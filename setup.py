@@ -140,7 +140,8 @@ setup(
     python_requires='>=3.8',
     install_requires=['torch>=2.0'],
     extras_require={
-        name: read_requirements(name) for name in ('mim', 'onedl', 'pretrain', 'tests', 'triton')
+        name: read_requirements(name)
+        for name in ('docs', 'export', 'mim', 'onedl', 'pretrain', 'tests', 'triton')
     },
     cmdclass={'build_py': BuildPy, 'develop': Develop, 'editable_wheel': EditableWheel},
     zip_safe=False,

@@ -25,7 +25,7 @@ ENV_STAMP = VENV / 'environment.stamp'
 PACKAGE_STAMP = VENV / 'mmacmix.stamp'
 # mmcv 2.1.0 reads its version in a way that Python 3.13 ended; torch 2.13 begins at 3.10.
 OLDEST, NEWEST, TESTED = (3, 10), (3, 12), (3, 11)
-STACK = {'stock': ('mim', 'tests')}
+STACK = {'stock': ('mim', 'tests', 'export', 'docs')}
 CHECK_OPS = """
 import torch
 from mmcv.ops import nms
@@ -91,7 +91,7 @@ def make_environment(names):
     run_step('[3/7] mmcv: where no wheel fits it is compiled from its sdist, about 8 minutes on '
              '2 cores; pip keeps the result for later environments',
              install('-v', '--no-build-isolation', 'mmcv'), MMCV_WITH_OPS='1')
-    run_step('[4/7] mmdet, mmsegmentation, openmim and the tools of the tests', install(*files))
+    run_step('[4/7] mmdet, mmsegmentation, openmim, onnxruntime, sphinx and the tools of the tests', install(*files))
     # Apart from mmcv.ops: compiling mmcv again does not cure a missing system library of OpenCV.
     run_step('[5/7] imports of torch, mmcv, and a run of mmcv.ops',
              [venv_python(), '-c', 'import torch, cv2, mmengine, mmcv'])
