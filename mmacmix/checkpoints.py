@@ -11,7 +11,19 @@ from torch import nn
 from mmacmix.converters import convert
 from mmacmix.state_dicts import StateDict, listing, shape_of, unwrap, without_prefix
 
-__all__ = ['convert', 'load_pretrained', 'mismatch', 'unwrap']
+__all__ = ['convert', 'load_pretrained', 'mismatch', 'read_checkpoint', 'unwrap']
+
+
+def read_checkpoint(checkpoint: str, map_location: Optional[str] = None) -> dict:
+    """Reads a checkpoint by path or URL.
+
+    Raises:
+        ValueError: The file is damaged or no checkpoint.
+    """
+    try:
+        return CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f'cannot read {checkpoint} as a checkpoint: it is damaged, or no checkpoint') from error
 
 
 def load_pretrained(
@@ -35,10 +47,7 @@ def load_pretrained(
         ValueError: The file cannot be read, or the weights do not fit; the message lists what is missing, left
             over or of another shape. A converted checkpoint may lack what it says starts fresh (``meta['fresh']``).
     """
-    try:
-        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f'cannot read {checkpoint} as a checkpoint: it is damaged, or no checkpoint') from error
+    loaded = read_checkpoint(checkpoint, map_location)
     state = unwrap(loaded)
     if prefix is not None:
         prefix = prefix if prefix.endswith('.') else f'{prefix}.'

@@ -40,6 +40,9 @@ def parse_args(argv=None):
         help='test-time augmentation by tta_model and tta_pipeline of the config (with mmdet, '
         'where they are missing: the image and its mirror image)')
     parser.add_argument(
+        '--tta-mirror', action='store_true',
+        help='test-time augmentation by the image and its mirror image at the size of the test pipeline alone')
+    parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='settings of the config to override; a list is written key="[a,b]" or key=a,b, '
         'without blanks')
@@ -92,18 +95,41 @@ def enable_drawing(cfg, args):
 
 
 def mirror_tta(cfg):
-    """Give a config of mmdet that has no test-time augmentation the image and its mirror image."""
-    if 'tta_model' not in cfg:
-        nms = dict(type='nms', iou_threshold=0.5)
-        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
-    if 'tta_pipeline' not in cfg:
-        pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
-        meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
-                     'flip_direction')
-        flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
-        pack = [dict(type='PackDetInputs', meta_keys=meta_keys)]
-        pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, pack])
-        cfg.tta_pipeline = pipeline
+    """Set the image and its mirror image, prepared as for the test, as test-time augmentation."""
+    pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
+    # Truth is read behind the flip, and stays as it is.
+    start = next((i for i, step in enumerate(pipeline) if step.type.split('.')[-1] == 'LoadAnnotations'),
+                 len(pipeline) - 1)
+    pack = pipeline[-1]
+    if 'meta_keys' in pack:
+        pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (0., 1.)]
+    augment = dict(type='TestTimeAug', transforms=[flips, *([step] for step in pipeline[start:])])
+    cfg.tta_pipeline = [*pipeline[:start], augment]
+
+
+def check_tta_sizes(cfg):
+    """Refuse a tta_pipeline that was left behind when the test pipeline got another size."""
+    test, augmented = (scales(pipeline) for pipeline in (
+        innermost(cfg.test_dataloader.dataset).pipeline, cfg.tta_pipeline))
+    if None not in augmented and (not test <= augmented or augmented and not test):
+        raise ValueError(
+            '--tta must have the size of the test pipeline among those of tta_pipeline, got '
+            f'scale={", ".join(map(str, test)) or "none"} and '
+            f'{", ".join(map(str, sorted(augmented))) or "none"}: set tta_pipeline in the config, or use --tta-mirror')
+
+
+def scales(steps):
+    """The sizes that images are resized to, at any depth; None stands for one relative to the image."""
+    found = set()
+    for step in steps:
+        if isinstance(step, (list, tuple)):
+            found |= scales(step)
+        elif 'transforms' in step:
+            found |= scales(step.transforms)
+        elif step.type.split('.')[-1] == 'Resize':
+            found.add(tuple(step.scale) if step.get('scale') else None)
+    return found
 
 
 def innermost(dataset):
@@ -113,17 +139,22 @@ def innermost(dataset):
     return dataset
 
 
-def enable_tta(cfg):
+def enable_tta(cfg, mirror=False):
     """Wrap the model, and replace the test pipeline, for test-time augmentation."""
-    if cfg.get('default_scope') == 'mmdet':
-        if 'mask_head' in (cfg.model.get('roi_head') or {}):
-            raise ValueError('--tta must meet a detector without a mask head: mmdet merges boxes '
-                             'only, got model.roi_head.mask_head')
+    scope = cfg.get('default_scope')
+    if scope == 'mmdet' and 'mask_head' in (cfg.model.get('roi_head') or {}):
+        raise ValueError('--tta must meet a detector without a mask head: mmdet merges boxes '
+                         'only, got model.roi_head.mask_head')
+    if 'tta_model' not in cfg and scope == 'mmdet':
+        nms = dict(type='nms', iou_threshold=0.5)
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+    if mirror or 'tta_pipeline' not in cfg and scope == 'mmdet':
         mirror_tta(cfg)
     missing = [name for name in ('tta_model', 'tta_pipeline') if name not in cfg]
     if missing:
         raise ValueError(f'--tta must find tta_model and tta_pipeline in the config, '
                          f'got missing={", ".join(missing)}')
+    check_tta_sizes(cfg)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     innermost(cfg.test_dataloader.dataset).pipeline = cfg.tta_pipeline
 
@@ -148,8 +179,8 @@ def prepare(args):
     cfg = load_config(args)
     if args.show or args.show_dir:
         enable_drawing(cfg, args)
-    if args.tta:
-        enable_tta(cfg)
+    if args.tta or args.tta_mirror:
+        enable_tta(cfg, args.tta_mirror)
     if args.out is not None:
         check_out(cfg, args.out)
     check_data_paths(cfg, ('test',))

@@ -27,6 +27,9 @@ def parse_args(argv=None):
         'the work dir, if there is one')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
+        '--amp-dtype', choices=['float16', 'bfloat16'],
+        help='train in mixed precision with this format (--amp alone: float16 on NVIDIA GPUs)')
+    parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate by the batch size (auto_scale_lr.base_batch_size)')
     parser.add_argument(
@@ -54,7 +57,7 @@ def load_config(args):
     return cfg
 
 
-def enable_amp(cfg):
+def enable_amp(cfg, dtype=None):
     """Switch the optimiser wrapper to mixed precision."""
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
@@ -62,12 +65,17 @@ def enable_amp(cfg):
         raise ValueError(
             '--amp must meet an optim_wrapper of type OptimWrapper or AmpOptimWrapper, '
             f'got optim_wrapper.type={kind}')
-    device = get_device()
-    if device in ('cpu', 'mps'):
-        raise ValueError(f'--amp must run on an accelerator that mmengine scales losses on, '
-                         f'got device={device}')
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
+    if dtype is not None:
+        wrapper.dtype = dtype
+
+
+def check_amp(cfg, cause):
+    """Refuse mixed precision where mmengine has none."""
+    device = get_device()
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and device in ('cpu', 'mps'):
+        raise ValueError(f'{cause} must run on an accelerator that mmengine scales losses on, got device={device}')
 
 
 def enable_auto_scale_lr(cfg):
@@ -97,8 +105,10 @@ def set_resume(cfg, resume):
 def prepare(args):
     """Return the config to run; raise ValueError or FileNotFoundError on what cannot work."""
     cfg = load_config(args)
-    if args.amp:
-        enable_amp(cfg)
+    amp = args.amp or args.amp_dtype is not None
+    if amp:
+        enable_amp(cfg, args.amp_dtype)
+    check_amp(cfg, '--amp' if amp else 'optim_wrapper.type=AmpOptimWrapper of the config')
     if args.auto_scale_lr:
         enable_auto_scale_lr(cfg)
     if args.resume is not None:

@@ -1,4 +1,6 @@
 default_scope = 'mmdet'
+# The hosts' inferencers read a checkpoint before they build the model: by then torch must know what may be in it.
+custom_imports = dict(imports=['mmacmix.registry'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

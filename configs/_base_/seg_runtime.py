@@ -1,4 +1,6 @@
 default_scope = 'mmseg'
+# The hosts' inferencers read a checkpoint before they build the model: by then torch must know what may be in it.
+custom_imports = dict(imports=['mmacmix.registry'], allow_failed_imports=False)
 
 # Iterations, not epochs. Ten or forty checkpoints of a run are too many to keep them all.
 default_hooks = dict(

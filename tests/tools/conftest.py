@@ -117,6 +117,11 @@ def load_tool(name, monkeypatch):
     return module
 
 
+@pytest.fixture(name='load_tool')
+def _load_tool():
+    return load_tool
+
+
 @pytest.fixture()
 def train_tool(monkeypatch):
     return load_tool('train', monkeypatch)
@@ -148,3 +153,96 @@ def seg_config(ade):
     options = [f'{split}_dataloader.dataset.data_root={ade}' for split in ('train', 'val', 'test')]
     path = ROOT / 'configs/sem_fpn/fpn_resnet-acmix-26_8xb4-40k_ade20k-512x512.py'
     return SimpleNamespace(path=str(path), options=options)
+
+
+# Configs of a user: those of the zoo, narrow, for the small images.
+OWN = dict(
+    retinanet='''
+_base_ = '{configs}/retinanet/retinanet_resnet-acmix-26_fpn_1x_coco.py'
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=[64, 128, 256], out_channels=16),
+    bbox_head=dict(num_classes=2, in_channels=16, feat_channels=16, stacked_convs=1),
+    test_cfg=dict(score_thr=0.))
+''',
+    mask_rcnn='''
+_base_ = '{configs}/mask_rcnn/mask-rcnn_resnet-acmix-26_fpn_1x_coco.py'
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=dict(in_channels=16, fc_out_channels=16, num_classes=2),
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=2)),
+    test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=20), rcnn=dict(score_thr=0., max_per_img=5)))
+''',
+    fpn='''
+_base_ = '{configs}/sem_fpn/fpn_resnet-acmix-26_8xb4-40k_ade20k-512x512.py'
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=16),
+    decode_head=dict(in_channels=[16] * 4, channels=16, num_classes=2))
+''')
+DETECTION = '''
+loader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+dataset = dict(data_root='{data}/', metainfo=dict(classes=('dark', 'light')))
+train, test = _base_.train_pipeline, _base_.test_pipeline
+train[2]['scale'] = test[1]['scale'] = (64, 64)
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1]['transforms'][0] = [dict(type='Resize', scale=(n, n), keep_ratio=True) for n in (64, 48)]
+train_dataloader = dict(dataset=dict(pipeline=train, **dataset), **loader)
+val_dataloader = dict(dataset=dict(pipeline=test, **dataset), **loader)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='{data}/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1)
+'''
+SEGMENTATION = '''
+loader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+dataset = dict(type='BaseSegDataset', img_suffix='.jpg', seg_map_suffix='.png', data_root='{data}/',
+               metainfo=dict(classes=('dark', 'light')))
+train, test = _base_.train_pipeline, _base_.test_pipeline
+train[2]['scale'] = test[1]['scale'] = train[3]['crop_size'] = (64, 64)
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1]['transforms'][0] = [dict(type='Resize', scale=(n, n), keep_ratio=True) for n in (64, 48)]
+train_dataloader = dict(dataset=dict(pipeline=train, **dataset), **loader)
+val_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=dict(pipeline=test, **dataset))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=1)
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0., by_epoch=False, begin=0, end=1)]
+'''
+
+
+@pytest.fixture(scope='session')
+def own_config(coco, ade, tmp_path_factory):
+    """own_config(name) writes a config of OWN that a user could have written; returns its path."""
+    folder = tmp_path_factory.mktemp('configs')
+
+    def write(name):
+        data = ade if name == 'fpn' else coco
+        text = OWN[name] + (SEGMENTATION if name == 'fpn' else DETECTION)
+        path = folder / f'{name}.py'
+        path.write_text(text.replace('{configs}', str(ROOT / 'configs')).replace('{data}', str(data)))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def trained(own_config, tmp_path_factory):
+    """trained(name) has tools/train.py train a config of OWN for one iteration; `config` and `checkpoint`."""
+    done = {}
+
+    def train(name):
+        if name not in done:
+            config, work_dir = own_config(name), tmp_path_factory.mktemp(name)
+            with pytest.MonkeyPatch.context() as patch:
+                load_tool('train', patch).main([str(config), '--work-dir', str(work_dir)])
+            checkpoint, = work_dir.glob('*_1.pth')
+            done[name] = SimpleNamespace(config=str(config), checkpoint=str(checkpoint), work_dir=work_dir)
+        return done[name]
+
+    return train
