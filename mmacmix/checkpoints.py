@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import struct
 from typing import Collection, Optional, Set, Tuple
 
 from mmengine.logging import print_log
@@ -18,12 +19,16 @@ def read_checkpoint(checkpoint: str, map_location: Optional[str] = None) -> dict
     """Reads a checkpoint by path or URL.
 
     Raises:
-        ValueError: The file is damaged or no checkpoint.
+        ValueError: The file is damaged or no checkpoint, or holds more than data.
     """
     try:
         return CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f'cannot read {checkpoint} as a checkpoint: it is damaged, or no checkpoint') from error
+    except (EOFError, LookupError, RuntimeError, UnicodeError, pickle.UnpicklingError, struct.error) as error:
+        refused = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
+        reason = 'it is damaged, or no checkpoint'
+        if refused:
+            reason = f'it refers to {refused.group(1)}, and torch loads nothing but data from a file'
+        raise ValueError(f'cannot read {checkpoint} as a checkpoint: {reason}') from error
 
 
 def load_pretrained(

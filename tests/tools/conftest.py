@@ -178,6 +178,19 @@ model = dict(
         mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=2)),
     test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=20), rcnn=dict(score_thr=0., max_per_img=5)))
 ''',
+    cascade='''
+_base_ = '{configs}/cascade_mask_rcnn/cascade-mask-rcnn_swin-acmix-t_fpn_1x_coco.py'
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8])),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=[dict(head, in_channels=16, conv_out_channels=16, fc_out_channels=16, num_classes=2)
+                   for head in _base_.model.roi_head.bbox_head],
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=2)))
+''',
     fpn='''
 _base_ = '{configs}/sem_fpn/fpn_resnet-acmix-26_8xb4-40k_ade20k-512x512.py'
 model = dict(

@@ -48,7 +48,7 @@ def segmentation(own_config, ade, tmp_path):
 
 
 def test_whole_data(check, detection, segmentation):
-    for path, root in (detection, segmentation):
+    for path, _ in (detection, segmentation):
         code, problems, printed = check(path)
         assert (code, problems) == (0, [])
         assert '0 errors, 0 warnings' in printed.out
@@ -102,10 +102,12 @@ COCO_FAULTS = [
      'must hold lists of images, annotations and categories, got no list of images'),
     (lambda content: content['images'].clear(), 'error the annotation file lists no image'),
     (lambda content: content['annotations'].clear(), 'error no image has a box'),
-    (fault('categories', name='bright'), 'error 1 class not among the categories of the file: light; the file has dark, '
-     'bright: set train_dataloader.dataset.metainfo.classes'),
-    (lambda content: content['categories'].reverse(), 'error classes must be in the order of the file, light, dark, got '
-     'dark, light: boxes would be called by wrong names; set train_dataloader.dataset.metainfo.classes'),
+    (fault('categories', name='bright'),
+     'error 1 class not among the categories of the file: light; the file has dark, bright: set '
+     'train_dataloader.dataset.metainfo.classes'),
+    (lambda content: content['categories'].reverse(),
+     'error classes must be in the order of the file, light, dark, got dark, light: boxes would be called by '
+     'wrong names; set train_dataloader.dataset.metainfo.classes'),
     (lambda content: content['categories'].append(dict(id=9, name='odd')), 'warning classes of the file that are left '
      'out, as train_dataloader.dataset.metainfo.classes does not name them: 1: odd'),
     (lambda content: [entry.update(category_id=1) for entry in content['annotations']],

@@ -193,7 +193,7 @@ def fails(tool, trained, tmp_path, capsys):
 def test_a_checkpoint_that_does_not_fit(fails, trained):
     message = fails(trained('retinanet').config, trained('mask_rcnn').checkpoint, 'a.jpg')
     assert 'predict.py: error: the checkpoint does not fit RetinaNet of this config: ' in message
-    assert 'missing: bbox_head.' in message and 'left over: ' in message
+    assert 'missing: neck.fpn_convs.' in message and 'left over: neck.lateral_convs.' in message
 
 
 def test_a_checkpoint_that_is_none(fails, trained, tmp_path):

@@ -1,7 +1,14 @@
 """tools/train.py: what its options do to the config, and what it refuses before a run starts."""
 import re
+from pathlib import Path
 
 import pytest
+import torch
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+# Those whose data are not in the repository, which is all that `prepare` would refuse.
+ZOO = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name not in ('_base_', 'demo'))
 
 
 @pytest.fixture()
@@ -59,6 +66,74 @@ def test_amp_switches_the_optimiser_wrapper(train_tool, prepare, monkeypatch):
     assert (wrapper.type, wrapper.loss_scale) == ('AmpOptimWrapper', 512.)
 
 
+@pytest.mark.parametrize('option', ['float16', 'bfloat16'])
+def test_amp_in_a_format(train_tool, prepare, monkeypatch, option):
+    monkeypatch.setattr(train_tool, 'get_device', lambda: 'cuda')
+    wrapper = prepare('--amp-dtype', option).optim_wrapper
+    assert (wrapper.type, wrapper.dtype) == ('AmpOptimWrapper', option)
+    assert wrapper == prepare('--amp', '--amp-dtype', option).optim_wrapper
+
+
+@pytest.fixture()
+def elsewhere(train_tool, monkeypatch):
+    """elsewhere(path, *args) prepares any config, as if its data and an accelerator were there."""
+    monkeypatch.setattr(train_tool, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(train_tool, 'check_data_paths', lambda cfg, splits: None)
+    return lambda *args: train_tool.prepare(train_tool.parse_args([str(arg) for arg in args]))
+
+
+def test_options_change_nothing_else(elsewhere):
+    """Schedule, clipping and exceptions from weight decay stay, in every config."""
+    assert len(ZOO) >= 50
+    for path in ZOO:
+        cfg, expected = elsewhere(path, '--amp', '--auto-scale-lr'), elsewhere(path)
+        expected.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+        expected.auto_scale_lr.enable = True
+        assert cfg.to_dict() == expected.to_dict(), path.name
+
+
+def test_learning_rates_are_for_the_batch_that_the_name_tells(elsewhere):
+    for path in ZOO:
+        cfg = elsewhere(path)
+        told = re.search(r'_(\d+)xb(\d+)[-_]', path.name) or re.search(r'(\d+) GPUs x (\d+) images', path.read_text())
+        gpus, images = map(int, told.groups())
+        assert cfg.train_dataloader.batch_size == images, path.name
+        assert cfg.auto_scale_lr.base_batch_size == gpus * images, path.name
+        # One GPU must not come below the floor of the schedule: the rate would rise.
+        lowest = cfg.optim_wrapper.optimizer.lr / gpus
+        assert all(step.get('eta_min', 0) < lowest for step in cfg.param_scheduler), path.name
+
+
+def rates(folder):
+    """The learning rates that a run of one iteration has left, in its checkpoint."""
+    checkpoint, = folder.glob('*_1.pth')
+    groups = torch.load(checkpoint, weights_only=False)['optimizer']['param_groups']
+    return {group['initial_lr'] for group in groups}
+
+
+def test_one_process_trains_at_its_share_of_the_rate(train_tool, own_config, trained, tmp_path):
+    assert rates(trained('retinanet').work_dir) == {0.01}
+    train_tool.main([str(own_config('retinanet')), '--auto-scale-lr', '--work-dir', str(tmp_path)])
+    assert rates(tmp_path) == {0.01 * 2 / 16}  # two images, where the rate is for eight times two
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'mask_rcnn', 'cascade', 'fpn'])
+def test_training_in_mixed_precision(train_tool, own_config, tmp_path, monkeypatch, name):
+    """torch has autocast in bfloat16 on CPUs too; loss scaling, which mmengine wants besides, is idle there."""
+    monkeypatch.setattr(train_tool, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    seen = set()
+    forward = torch.nn.Conv2d.forward
+    monkeypatch.setattr(torch.nn.Conv2d, 'forward', lambda self, x: seen.add(torch.is_autocast_enabled('cpu'))
+                        or forward(self, x))
+    train_tool.main([str(own_config(name)), '--amp-dtype', 'bfloat16', '--work-dir', str(tmp_path)])
+    checkpoint, = tmp_path.glob('*_1.pth')
+    state = torch.load(checkpoint, weights_only=False)['state_dict']
+    assert True in seen
+    assert all(value.isfinite().all() for value in state.values())
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+
+
 def test_amp_refuses_another_wrapper(prepare):
     with pytest.raises(ValueError, match='--amp must meet an optim_wrapper of type OptimWrapper or '
                        'AmpOptimWrapper, got optim_wrapper.type=ApexOptimWrapper'):
@@ -69,6 +144,13 @@ def test_amp_refuses_a_cpu(train_tool, prepare, monkeypatch):
     monkeypatch.setattr(train_tool, 'get_device', lambda: 'cpu')
     with pytest.raises(ValueError, match='--amp must run on an accelerator.*got device=cpu'):
         prepare('--amp')
+
+
+def test_a_config_in_mixed_precision_refuses_a_cpu(fails, det_config):
+    path = det_config.path.replace('retinanet_resnet-acmix-26_fpn_1x', 'mask-rcnn_swin-acmix-t_fpn_amp-ms-crop-3x')
+    assert fails(path.replace('/retinanet/', '/mask_rcnn/')) == (
+        'train.py: error: optim_wrapper.type=AmpOptimWrapper of the config must run on an accelerator that mmengine '
+        'scales losses on, got device=cpu')
 
 
 def test_auto_scale_lr(prepare):

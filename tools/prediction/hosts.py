@@ -22,7 +22,7 @@ def load_inferencer(cfg, checkpoint, device):
     host = getattr(importlib.import_module(module), name)
 
     class Inferencer(host):
-        """Refuses what the host would load in part, and names classes as the config does if the checkpoint is silent."""
+        """Refuses what the host would load in part."""
 
         def _load_weights_to_model(self, model, _, cfg):
             state = unwrap(checkpoint)
