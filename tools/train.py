@@ -28,7 +28,8 @@ def parse_args(argv=None):
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
         '--amp-dtype', choices=['float16', 'bfloat16'],
-        help='train in mixed precision with this format (--amp alone: float16 on NVIDIA GPUs)')
+        help='train in mixed precision in this format (--amp alone: float16 on NVIDIA GPUs); detectors '
+        'cannot be trained in bfloat16')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate by the batch size (auto_scale_lr.base_batch_size)')
@@ -67,6 +68,9 @@ def enable_amp(cfg, dtype=None):
             f'got optim_wrapper.type={kind}')
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
+    if dtype == 'bfloat16' and cfg.get('default_scope') == 'mmdet':
+        raise ValueError('--amp-dtype bfloat16 must meet a segmenter or classifier: mmcv has no RoIAlign and no '
+                         'focal loss in it, got default_scope=mmdet')
     if dtype is not None:
         wrapper.dtype = dtype
 

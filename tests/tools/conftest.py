@@ -191,6 +191,14 @@ model = dict(
         mask_roi_extractor=dict(out_channels=16),
         mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=2)))
 ''',
+    upernet='''
+_base_ = '{configs}/upernet/upernet_swin-acmix-t_8xb2-160k_ade20k-512x512.py'
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(arch=dict(_delete_=True, embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8])),
+    decode_head=dict(in_channels=[8, 16, 32, 64], channels=16, num_classes=2),
+    auxiliary_head=dict(in_channels=32, channels=16, num_classes=2))
+''',
     fpn='''
 _base_ = '{configs}/sem_fpn/fpn_resnet-acmix-26_8xb4-40k_ade20k-512x512.py'
 model = dict(
@@ -235,10 +243,10 @@ def own_config(coco, ade, tmp_path_factory):
     folder = tmp_path_factory.mktemp('configs')
 
     def write(name):
-        data = ade if name == 'fpn' else coco
-        text = OWN[name] + (SEGMENTATION if name == 'fpn' else DETECTION)
+        rest, data = (SEGMENTATION, ade) if name in ('fpn', 'upernet') else (DETECTION, coco)
+        text = (OWN[name] + rest).replace('{configs}', str(ROOT / 'configs')).replace('{data}', str(data))
         path = folder / f'{name}.py'
-        path.write_text(text.replace('{configs}', str(ROOT / 'configs')).replace('{data}', str(data)))
+        path.write_text(text)
         return path
 
     return write

@@ -66,12 +66,17 @@ def test_amp_switches_the_optimiser_wrapper(train_tool, prepare, monkeypatch):
     assert (wrapper.type, wrapper.loss_scale) == ('AmpOptimWrapper', 512.)
 
 
-@pytest.mark.parametrize('option', ['float16', 'bfloat16'])
-def test_amp_in_a_format(train_tool, prepare, monkeypatch, option):
-    monkeypatch.setattr(train_tool, 'get_device', lambda: 'cuda')
-    wrapper = prepare('--amp-dtype', option).optim_wrapper
-    assert (wrapper.type, wrapper.dtype) == ('AmpOptimWrapper', option)
-    assert wrapper == prepare('--amp', '--amp-dtype', option).optim_wrapper
+def test_amp_in_a_format(elsewhere, det_config, seg_config):
+    for path, option in ((det_config.path, 'float16'), (seg_config.path, 'float16'), (seg_config.path, 'bfloat16')):
+        wrapper = elsewhere(path, '--amp-dtype', option).optim_wrapper
+        assert (wrapper.type, wrapper.dtype) == ('AmpOptimWrapper', option)
+        assert wrapper == elsewhere(path, '--amp', '--amp-dtype', option).optim_wrapper
+
+
+def test_detectors_refuse_bfloat16(elsewhere, det_config):
+    with pytest.raises(ValueError, match='--amp-dtype bfloat16 must meet a segmenter or classifier.*got '
+                       'default_scope=mmdet'):
+        elsewhere(det_config.path, '--amp-dtype', 'bfloat16')
 
 
 @pytest.fixture()
@@ -117,19 +122,23 @@ def test_one_process_trains_at_its_share_of_the_rate(train_tool, own_config, tra
     assert rates(tmp_path) == {0.01 * 2 / 16}  # two images, where the rate is for eight times two
 
 
-@pytest.mark.parametrize('name', ['retinanet', 'mask_rcnn', 'cascade', 'fpn'])
+@pytest.mark.parametrize('name', ['fpn', 'upernet'])
 def test_training_in_mixed_precision(train_tool, own_config, tmp_path, monkeypatch, name):
     """torch has autocast in bfloat16 on CPUs too; loss scaling, which mmengine wants besides, is idle there."""
     monkeypatch.setattr(train_tool, 'get_device', lambda: 'cuda')
     monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
-    seen = set()
-    forward = torch.nn.Conv2d.forward
-    monkeypatch.setattr(torch.nn.Conv2d, 'forward', lambda self, x: seen.add(torch.is_autocast_enabled('cpu'))
-                        or forward(self, x))
+    seen, forward = set(), torch.nn.Conv2d.forward
+
+    def watched(self, x):
+        if self.training:
+            seen.add(torch.is_autocast_cpu_enabled())
+        return forward(self, x)
+
+    monkeypatch.setattr(torch.nn.Conv2d, 'forward', watched)
     train_tool.main([str(own_config(name)), '--amp-dtype', 'bfloat16', '--work-dir', str(tmp_path)])
     checkpoint, = tmp_path.glob('*_1.pth')
     state = torch.load(checkpoint, weights_only=False)['state_dict']
-    assert True in seen
+    assert seen == {True}
     assert all(value.isfinite().all() for value in state.values())
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
 
