@@ -92,11 +92,15 @@ def prepare_images(paths, inferencer, fail):
     for path in paths:
         try:
             read_image(path)
+        except ValueError as error:
+            fail(path, str(error))
+            continue
+        try:
             data = inferencer.pipeline(path)
-        except (AssertionError, OSError, ValueError, cv2.error) as error:
-            fail(path, ' '.join(str(error).split()))
-        else:
-            yield path, data
+        except (AssertionError, OSError, ValueError, cv2.error) as error:  # of a size or kind that a step refuses
+            fail(path, f'cannot be prepared by the test pipeline ({" ".join(str(error).split())})')
+            continue
+        yield path, data
 
 
 def predict(paths, task, results, args, advance, fail):
@@ -158,7 +162,7 @@ def main(argv=None):
     try:
         cfg = load_config(args)
         inferencer = load_inferencer(cfg, read_checkpoint(args.checkpoint), args.device)
-    except (FileNotFoundError, TypeError, ValueError) as error:
+    except (FileNotFoundError, ImportError, TypeError, ValueError) as error:
         sys.exit(f'predict.py: error: {error}')
     sys.exit(run(args, cfg, inferencer))
 

@@ -126,9 +126,9 @@ def scales(steps):
         if isinstance(step, (list, tuple)):
             found |= scales(step)
         elif 'transforms' in step:
-            found |= scales(step.transforms)
-        elif step.type.split('.')[-1] == 'Resize':
-            found.add(tuple(step.scale) if step.get('scale') else None)
+            found |= scales(step['transforms'])
+        elif step['type'].split('.')[-1] == 'Resize':
+            found.add(tuple(step['scale']) if step.get('scale') else None)
     return found
 
 

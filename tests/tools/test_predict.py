@@ -58,6 +58,7 @@ def broken(tmp_path):
     for name, content in (('cut.jpg', whole[:len(whole) // 2]), ('cut.png', png[:len(png) // 2]),
                           ('empty.jpg', b''), ('text.jpg', b'hello')):
         (folder / name).write_bytes(content)
+    cv2.imwrite(str(folder / 'thin.png'), np.zeros((500, 1, 3), np.uint8))  # nothing is left of it at 64x64
     return folder
 
 
@@ -121,9 +122,10 @@ def test_broken_images_are_reported_and_left_out(predict, folder, broken, tmp_pa
     reasons = {os.path.basename(entry['image']): entry['reason'] for entry in found['failed']}
     assert reasons.pop('cut.jpg').startswith('is damaged or cannot be read (image file is truncated')
     assert reasons.pop('cut.png').startswith('is damaged or cannot be read')
+    assert reasons.pop('thin.png').startswith('cannot be prepared by the test pipeline (')
     assert reasons == {'gone.jpg': 'does not exist', 'empty.jpg': 'is an empty file', 'text.jpg': 'is no image'}
     assert f'predict.py: {broken / "empty.jpg"} is an empty file' in printed.err
-    assert '1 of 6 predicted, 5 failed: ' in printed.out
+    assert '1 of 7 predicted, 6 failed: ' in printed.out
 
 
 def test_a_folder_without_images(predict, tmp_path):

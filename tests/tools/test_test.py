@@ -1,9 +1,14 @@
 """tools/test.py: what its options do to the config, and what it refuses before a run starts."""
+import json
 import os
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.registry import DATASETS, init_default_scope
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 @pytest.fixture()
@@ -97,15 +102,80 @@ def without(cfg, *names):
 
 
 def test_tta_of_mmdet_mirrors_without_settings(test_tool, prepare, det_config):
+    mirrored = prepare(det_config, '--tta-mirror')
     cfg = without(prepare(det_config), 'tta_model', 'tta_pipeline')
-    before = cfg.test_dataloader.dataset.pipeline
     test_tool.enable_tta(cfg)
     assert cfg.model.type == 'DetTTAModel'
-    after = cfg.test_dataloader.dataset.pipeline
-    assert after[:-1] == before[:-1]
-    flips, pack = after[-1].transforms
-    assert [(step.type, step.prob) for step in flips] == [('RandomFlip', 1.), ('RandomFlip', 0.)]
-    assert 'flip_direction' in pack[0].meta_keys
+    assert cfg.test_dataloader.dataset.pipeline == mirrored.test_dataloader.dataset.pipeline
+
+
+def test_tta_mirror_gives_the_image_and_its_mirror_image(prepare, any_config):
+    """At the size of the test, with the truth as it is in the file."""
+    size = 'test_dataloader.dataset.pipeline.1.scale=(80,80)'
+    own = [size, 'test_dataloader.dataset.metainfo.classes=dark,light']
+    if any_config.path.endswith('ade20k-512x512.py'):
+        own += ['test_dataloader.dataset.type=BaseSegDataset', 'test_dataloader.dataset.img_suffix=.jpg',
+                'test_dataloader.dataset.seg_map_suffix=.png']
+    plain, augmented = (prepare(any_config, *args, options=own) for args in ([], ['--tta-mirror']))
+    init_default_scope(plain.default_scope)
+    expected, found = (DATASETS.build(cfg.test_dataloader.dataset)[0] for cfg in (plain, augmented))
+    for flipped, image, sample in zip((False, True), found['inputs'], found['data_samples']):
+        assert (image == (expected['inputs'].flip(-1) if flipped else expected['inputs'])).all()
+        assert sample.flip == flipped and sample.get('flip_direction') == ('horizontal' if flipped else None)
+        assert sample.ori_shape == expected['data_samples'].ori_shape
+        if 'gt_sem_seg' in sample:
+            assert (sample.gt_sem_seg.data == expected['data_samples'].gt_sem_seg.data).all()
+        else:
+            assert (sample.gt_instances.bboxes.tensor == expected['data_samples'].gt_instances.bboxes.tensor).all()
+
+
+def test_tta_over_the_zoo(test_tool, checkpoint, monkeypatch):
+    """Every config without masks has its settings, among them the size of the test."""
+    monkeypatch.setattr(test_tool, 'check_data_paths', lambda cfg, splits: None)
+    count = 0
+    for path in sorted(CONFIGS.glob('*/*.py')):
+        if path.parent.name in ('retinanet', 'sem_fpn', 'upernet'):
+            for option in ('--tta', '--tta-mirror'):
+                cfg = test_tool.prepare(test_tool.parse_args([str(path), checkpoint, option]))
+                assert cfg.model.type in ('DetTTAModel', 'SegTTAModel')
+            count += 1
+    assert count == 30
+
+
+@pytest.mark.parametrize('resized', [True, False])
+def test_tta_at_sizes_of_another_config(test_tool, prepare, any_config, resized):
+    """What a config of one's own inherits and forgets."""
+    for mirror in (False, True):
+        cfg = prepare(any_config, options=['test_dataloader.dataset.pipeline.1.scale=(64,48)'])
+        if not resized:
+            del cfg.test_dataloader.dataset.pipeline[1]
+        if mirror:
+            test_tool.enable_tta(cfg, mirror=True)
+            continue
+        size = r'\(64, 48\)' if resized else 'none'
+        with pytest.raises(ValueError, match='--tta must have the size of the test pipeline among those of '
+                           rf'tta_pipeline, got scale={size} and \(\d+, \d+\), .*: set tta_pipeline in the config, '
+                           'or use --tta-mirror'):
+            test_tool.enable_tta(cfg)
+
+
+def test_tta_at_sizes_relative_to_the_image(test_tool, prepare, seg_config):
+    cfg = prepare(seg_config)
+    cfg.tta_pipeline[1].transforms[0] = [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in (0.5, 1.)]
+    test_tool.enable_tta(cfg)
+    cfg = prepare(seg_config)
+    cfg.tta_pipeline[1].transforms[0] = []
+    with pytest.raises(ValueError, match=r'got scale=\(2048, 512\) and none'):
+        test_tool.enable_tta(cfg)
+
+
+@pytest.mark.parametrize('name, metric', [('retinanet', 'coco/bbox_mAP'), ('fpn', 'mIoU')])
+@pytest.mark.parametrize('option', ['--tta', '--tta-mirror'])
+def test_tta_runs(test_tool, trained, tmp_path, name, metric, option):
+    run = trained(name)
+    test_tool.main([run.config, run.checkpoint, option, '--work-dir', str(tmp_path)])
+    figures, = tmp_path.glob('*/*.json')
+    assert metric in json.loads(figures.read_text())
 
 
 def test_tta_of_mmseg_needs_its_settings(test_tool, prepare, seg_config):
