@@ -15,5 +15,6 @@ MODELS = Registry(
 )
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmacmix', locations=['mmacmix.engine'])
 
-# A runner or an inferencer builds the model, and so imports this file, before it loads a checkpoint.
+# A runner builds the model, and so imports this file, before it loads a checkpoint. The inferencers of the hosts load
+# first: for them configs name this file in custom_imports.
 allow_mmengine_globals()
