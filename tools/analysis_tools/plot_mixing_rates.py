@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def draw_checkpoints(models: Dict[str, Rates], out: Path) -> None:
             mark_stages(axes, list(next(iter(models.values()))))
         else:
             axes.set_xlabel('depth, from the first layer to the last')
-    top = max(axes.get_ylim()[1] for axes in panels[:2])
+    top = 1.05 * max(axes.get_ylim()[1] for axes in panels[:2])
     for axes in panels[:2]:
         axes.set_ylim(0, top)
     panels[2].axhline(0, color='black', linewidth=1)
@@ -175,7 +175,7 @@ def print_table(models: Dict[str, Rates]) -> None:
             print(f'  {layer:28}{pair[0]:11.4f}{pair[1]:13.4f}{ratio:13.2f}')
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument('--labels', nargs='+', metavar='LABEL', help='names of the checkpoints in the legend')
     parser.add_argument('--log', type=Path, metavar='PATH', help='work dir of a training, or its scalars.json')
     parser.add_argument('--out', type=Path, default=Path('mixing_rates.png'), help='picture to write (%(default)s)')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if bool(args.checkpoints) == bool(args.log):
         parser.error('either checkpoints or --log must be given')
     if args.labels and len(args.labels) != len(args.checkpoints):
