@@ -2,10 +2,13 @@
 # make test   the test suite
 # make lint   ruff
 # make env    only make .venv, which the others do first when it is missing or out of date
+# STACK=onedl uses the OneDL forks of the OpenMMLab packages, in .venv-onedl: make test STACK=onedl
 # With another Python than the python3.11 on PATH: make PYTHON=/path/to/python3.11 demo
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+STACK ?= stock
+BIN := $(if $(filter stock,$(STACK)),.venv,.venv-$(STACK))/bin
+export STACK
 
 .PHONY: help env demo test lint
 
