@@ -28,6 +28,7 @@ myst_enable_extensions = ['colon_fence', 'dollarmath']
 myst_heading_anchors = 3
 # The outputs in the notebook are shown as they are; the tests run it.
 nb_execution_mode = 'off'
+nb_merge_streams = True
 
 add_module_names = False
 autodoc_member_order = 'bysource'
@@ -40,6 +41,8 @@ napoleon_use_rtype = False
 python_maximum_signature_line_length = 88
 
 html_theme = 'furo'
+html_static_path = ['_static']
+html_css_files = ['site.css']
 html_title = f'mmacmix {release}'
 html_show_sphinx = False
 html_copy_source = False

@@ -18,7 +18,7 @@ from unittest import mock
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-WIDTH = 100
+WIDTH = 90  # columns: what fits beside the menu
 
 
 def tools_of(folder: Path) -> List[Path]:

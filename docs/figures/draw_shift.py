@@ -1,4 +1,4 @@
-"""Draws docs/figures/shift.png: a shift as a convolution, and the convolution path made of it. Needs matplotlib and torch.
+"""Draws docs/figures/shift.png: a shift as a convolution, and the convolution path. Needs matplotlib and torch.
 
 python docs/figures/draw_shift.py
 """
