@@ -101,8 +101,8 @@ def test_configs_build(code, workspace):
     assert all(p.requires_grad for p in model.parameters())
     classes = config.train_dataloader.dataset.get('metainfo', {}).get('classes')
     if classes:
-        heads = {n: m for n, m in model.named_modules() if re.fullmatch(r'(roi_head\.)?\w+_head', n) and n != 'rpn_head'}
-        assert {head.num_classes for head in heads.values() if hasattr(head, 'num_classes')} == {len(classes)}
+        heads = [m for name, m in model.named_modules() if re.fullmatch(r'(roi_head\.)?(?!rpn)\w+_head', name)]
+        assert {head.num_classes for head in heads if hasattr(head, 'num_classes')} == {len(classes)}
         for split in ('val', 'test'):
             assert config[f'{split}_dataloader'].dataset.data_root == config.train_dataloader.dataset.data_root
 
@@ -131,6 +131,19 @@ def test_the_family_of_the_guide_is_a_good_one(size, workspace):
             before = model(x)
             for a, b in zip(model.switch_to_deploy()(x), before):
                 torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_what_the_converter_says(workspace):
+    """The lines of the guide are those of the tool, in its order."""
+    from mmdet.models.backbones import SwinTransformer
+    torch.save(dict(state_dict=SwinTransformer().state_dict()), 'swin_tiny_patch4_window7_224.pth')
+    text = (DOCS / 'pretrained-starts.md').read_text()
+    command = re.search(r'(?m)^python (tools/model_converters/.* --source swin)$', text)[1].split()
+    result = subprocess.run(
+        [sys.executable, ROOT / command[0], *command[1:]], capture_output=True, text=True, check=True)
+    shown = [line for line in re.search(r'(?s)```text\n(loaded.*?)```', text)[1].splitlines() if line != '...']
+    said = result.stdout.splitlines()
+    assert [line for line in said if line in shown] == shown and len(shown) == 14
 
 
 def test_table_of_ablations():
