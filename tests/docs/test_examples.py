@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS as HOST_MODELS
 from mmengine.registry import init_default_scope
 
@@ -109,6 +110,16 @@ def test_configs_build(code, workspace):
 
 def test_there_are_configs():
     assert {param.id for param in CONFIGS} >= {'my_masks', 'my_upernet', 'plain_detector'}
+
+
+def test_shift_kernels_of_the_guides_family_survive(workspace):
+    run('add-a-family')
+    model = BaseModule([dict(type='Kaiming', layer='Conv2d')])
+    model.backbone = MODELS.build(dict(type='mmacmix.PlainACmix', channels=8))
+    model.init_weights()
+    kernels = [p.flatten(2) for name, p in model.named_parameters() if name.endswith('dep_conv.weight')]
+    assert len(kernels) == 4
+    assert all(torch.equal(kernel, torch.eye(9).expand_as(kernel)) for kernel in kernels)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (33, 65)])
