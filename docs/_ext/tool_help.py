@@ -48,7 +48,7 @@ def help_of(tool: Path) -> str:
             except SystemExit as end:
                 code = end.code
     for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], '__file__', None) or '').parent == tool.parent:
+        if tool.parent in Path(getattr(sys.modules[name], '__file__', None) or '').parents:
             del sys.modules[name]
     if code != 0 or not shown.getvalue():
         raise RuntimeError(f'{tool.name} --help must print its help and end with 0, got {code}')
