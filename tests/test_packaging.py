@@ -36,7 +36,7 @@ def wheel_names(folder):
 def copy_sources(target):
     """Copy what belongs to the project, and nothing that runs and builds have left beside it."""
     target.mkdir()
-    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim', '_build', 'jupyter_execute')
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, target / name, ignore=ignore)
