@@ -26,10 +26,10 @@ def sections(text):
     return found
 
 
-def test_command():
+def test_command(tmp_path):
     env = dict(os.environ, PYTHONPATH=str(Path(mmacmix.__file__).parents[1]), PYTHONWARNINGS='ignore')
     command = [sys.executable, '-m', 'mmacmix.report']
-    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f'mmacmix {mmacmix.__version__} in {Path(mmacmix.__file__).parent}\n')
     found = sections(result.stdout)
