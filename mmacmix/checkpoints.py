@@ -10,15 +10,24 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmacmix.converters import convert
+from mmacmix.safe_globals import allow_mmengine_globals
 from mmacmix.state_dicts import StateDict, listing, shape_of, unwrap, without_prefix
 
 __all__ = ['convert', 'load_pretrained', 'mismatch', 'read_checkpoint', 'unwrap']
 
+# torch's safe mode has to know what mmengine's own checkpoints hold.
+allow_mmengine_globals()
+
 
 def read_checkpoint(checkpoint: str, map_location: Optional[str] = None) -> dict:
-    """Reads a checkpoint by path or URL.
+    """What a checkpoint file holds.
+
+    Args:
+        checkpoint: Path or URL, as mmengine's loader takes it.
+        map_location: As for ``torch.load``; 'cpu' by default.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file is damaged or no checkpoint, or holds more than data.
     """
     try:
