@@ -1,13 +1,17 @@
 # make demo   train, test and picture a detector and a segmenter with ACmix backbones
 # make test   the test suite
+# make docs   the site, in docs/_build/html
 # make lint   ruff
 # make env    only make .venv, which the others do first when it is missing or out of date
+# STACK=onedl uses the OneDL forks of the OpenMMLab packages, in .venv-onedl: make test STACK=onedl
 # With another Python than the python3.11 on PATH: make PYTHON=/path/to/python3.11 demo
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+STACK ?= stock
+BIN := $(if $(filter stock,$(STACK)),.venv,.venv-$(STACK))/bin
+export STACK
 
-.PHONY: help env demo test lint
+.PHONY: help env demo test docs lint
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -21,6 +25,9 @@ demo: env
 
 test: env
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile tests
+
+docs: env
+	@OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 lint: env
 	@$(BIN)/ruff check .

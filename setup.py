@@ -141,7 +141,7 @@ setup(
     install_requires=['torch>=2.0'],
     extras_require={
         name: read_requirements(name)
-        for name in ('docs', 'export', 'mim', 'onedl', 'pretrain', 'tests', 'triton')
+        for name in ('docs', 'export', 'mim', 'onedl', 'onedl-pretrain', 'pretrain', 'tests', 'triton')
     },
     cmdclass={'build_py': BuildPy, 'develop': Develop, 'editable_wheel': EditableWheel},
     zip_safe=False,

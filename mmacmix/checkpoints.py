@@ -9,9 +9,30 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmacmix.converters import convert
+from mmacmix.safe_globals import allow_mmengine_globals
 from mmacmix.state_dicts import StateDict, listing, shape_of, unwrap, without_prefix
 
-__all__ = ['convert', 'load_pretrained', 'mismatch', 'unwrap']
+__all__ = ['convert', 'load_pretrained', 'mismatch', 'read_checkpoint', 'unwrap']
+
+# torch's safe mode has to know what mmengine's own checkpoints hold.
+allow_mmengine_globals()
+
+
+def read_checkpoint(checkpoint: str, map_location: Optional[str] = None) -> dict:
+    """What a checkpoint file holds.
+
+    Args:
+        checkpoint: Path or URL, as mmengine's loader takes it.
+        map_location: As for ``torch.load``; 'cpu' by default.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read.
+    """
+    try:
+        return CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f'cannot read {checkpoint} as a checkpoint: it is damaged, or no checkpoint') from error
 
 
 def load_pretrained(
@@ -35,10 +56,7 @@ def load_pretrained(
         ValueError: The file cannot be read, or the weights do not fit; the message lists what is missing, left
             over or of another shape. A converted checkpoint may lack what it says starts fresh (``meta['fresh']``).
     """
-    try:
-        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f'cannot read {checkpoint} as a checkpoint: it is damaged, or no checkpoint') from error
+    loaded = read_checkpoint(checkpoint, map_location)
     state = unwrap(loaded)
     if prefix is not None:
         prefix = prefix if prefix.endswith('.') else f'{prefix}.'

@@ -1,7 +1,7 @@
 """Parameters by name: how checkpoints hold them, and how messages name them."""
 
 import re
-from typing import Dict, Iterable, Mapping
+from typing import Dict, Iterable, List, Mapping
 
 from torch import Tensor
 
@@ -34,6 +34,13 @@ def unwrap(checkpoint: Mapping) -> StateDict:
 def without_prefix(state: StateDict, prefix: str) -> StateDict:
     """The parameters whose names begin with ``prefix``, and lose it."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def mixing_layers(names: Iterable[str]) -> List[str]:
+    """Layers with both rates among these names of parameters, in their order: 'layer1.0.conv2' for example."""
+    names = list(names)
+    layers = [name[: -len('.rate1')] for name in names if name.endswith('.rate1')]
+    return [layer for layer in layers if f'{layer}.rate2' in names]
 
 
 def listing(keys: Iterable[str], most: int = 8) -> str:

@@ -36,7 +36,7 @@ def wheel_names(folder):
 def copy_sources(target):
     """Copy what belongs to the project, and nothing that runs and builds have left beside it."""
     target.mkdir()
-    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim', '_build', 'jupyter_execute')
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, target / name, ignore=ignore)
@@ -100,7 +100,7 @@ def test_wheel_has_no_commands_and_names_its_extras(built):
     from mmacmix import __version__
     assert f'Version: {__version__}' in lines
     assert 'Requires-Python: >=3.8' in lines
-    for extra in ('docs', 'export', 'mim', 'onedl', 'pretrain', 'tests', 'triton'):
+    for extra in ('docs', 'export', 'mim', 'onedl', 'onedl-pretrain', 'pretrain', 'tests', 'triton'):
         assert f'Provides-Extra: {extra}' in lines
     plain = [line for line in lines if line.startswith('Requires-Dist') and 'extra ==' not in line]
     assert plain == ['Requires-Dist: torch>=2.0']

@@ -7,8 +7,11 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False))
-# Refuses a checkpoint of another model instead of loading the part that happens to fit.
-custom_hooks = [dict(type='mmacmix.CheckpointGuardHook')]
+# The first refuses a checkpoint of another model instead of loading the part that happens to fit;
+# the second records the rates of attention and convolution of every layer.
+custom_hooks = [
+    dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.MixingRatesHook', interval=100)]
 
 # Images have one size, and 32 or more of them are on every GPU: BN takes its statistics there.
 env_cfg = dict(

@@ -7,8 +7,11 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
-# Refuses a checkpoint of another model instead of loading the part that happens to fit.
-custom_hooks = [dict(type='mmacmix.CheckpointGuardHook')]
+# The first refuses a checkpoint of another model instead of loading the part that happens to fit;
+# the second records the rates of attention and convolution of every layer.
+custom_hooks = [
+    dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.MixingRatesHook', interval=100)]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -8,8 +8,11 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'))
-# Refuses a checkpoint of another model instead of loading the part that happens to fit.
-custom_hooks = [dict(type='mmacmix.CheckpointGuardHook')]
+# The first refuses a checkpoint of another model instead of loading the part that happens to fit;
+# the second records the rates of attention and convolution of every layer.
+custom_hooks = [
+    dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.MixingRatesHook', interval=100)]
 
 env_cfg = dict(
     cudnn_benchmark=True,

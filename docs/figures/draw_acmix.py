@@ -3,47 +3,13 @@
 python docs/figures/draw_acmix.py
 """
 
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
-
-BLUE, ORANGE, GREY, INK = '#dbe8f6', '#fbe5cf', '#eeeeee', '#222222'
-
-
-def box(ax, x, y, width, height, text, color, size=11):
-    ax.add_patch(
-        FancyBboxPatch(
-            (x, y), width, height, boxstyle='round,pad=0.02,rounding_size=0.12', fc=color, ec=INK, lw=1.1
-        )
-    )
-    ax.text(x + width / 2, y + height / 2, text, ha='center', va='center', size=size, color=INK)
-
-
-def arrow(ax, start, end):
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle='-|>', mutation_scale=13, lw=1.2, color=INK))
-
-
-def grid(ax, x, y, n, cell, marked):
-    for i in range(n):
-        for j in range(n):
-            color = '#4a86c5' if (i, j) in marked else 'white'
-            ax.add_patch(Rectangle((x + j * cell, y + i * cell), cell, cell, fc=color, ec='#888888', lw=0.5))
+from drawing import BLUE, GREY, ORANGE, arrow, box, canvas, circle, frame, grid, save
 
 
 def main():
-    fig, ax = plt.subplots(figsize=(11, 4.6), dpi=130)
-    ax.set_xlim(0, 16.5)
-    ax.set_ylim(0, 6.7)
-    ax.axis('off')
-
-    ax.add_patch(Rectangle((2.0, 0.35), 2.6, 5.6, fc='none', ec='#999999', ls='--'))
-    ax.text(3.3, 6.15, 'Stage I: shared', ha='center', size=11)
-    ax.add_patch(Rectangle((5.6, 0.35), 7.6, 5.6, fc='none', ec='#999999', ls='--'))
-    ax.text(9.4, 6.15, 'Stage II: two light paths', ha='center', size=11)
+    fig, ax = canvas(16.5, 6.7)
+    frame(ax, 2.0, 0.35, 2.6, 5.6, 'Stage I: shared')
+    frame(ax, 5.6, 0.35, 7.6, 5.6, 'Stage II: two light paths')
 
     box(ax, 0.2, 2.7, 1.1, 0.9, 'map\nC x H x W', GREY, 8)
     for y, name in ((4.4, 'q'), (2.75, 'k'), (1.1, 'v')):
@@ -68,11 +34,11 @@ def main():
         arrow(ax, (11.0, y), (11.5, y))
         box(ax, 11.55, y - 0.35, 1.35, 0.7, name, GREY, 11)
         arrow(ax, (12.95, y), (13.95, 3.25 if y > 3 else 3.0))
-    ax.text(14.2, 3.13, '+', size=18, ha='center', va='center', bbox=dict(boxstyle='circle', fc='white', ec=INK))
+    circle(ax, 14.2, 3.13, '+')
     arrow(ax, (14.55, 3.13), (15.1, 3.13))
     box(ax, 15.15, 2.7, 1.1, 0.9, 'map\nC x H x W', GREY, 8)
 
-    fig.savefig(Path(__file__).with_name('acmix.png'), bbox_inches='tight')
+    save(fig, __file__, 'acmix.png')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from mmacmix.layers.attention_weights import check_pixel, derivative
 from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.fork import Fork
@@ -139,7 +140,7 @@ class ACmix(nn.Module):
             return self._mix(x, maps.permute(0, 3, 1, 2), merged)
 
     def _mix(self, x: Tensor, projection: Tensor, merged: '_Merged') -> Tensor:
-        qkv = projection.unflatten(1, (-1, 3, self.num_heads)).permute(0, 2, 3, 1, 4, 5)  # (B, 3, heads, d, H, W)
+        qkv = self._split(projection)
         if self.paths == PATHS:
             attended, convolved = Fork.apply(qkv)
             attention, convolution = self._attend(attended, x), self._convolve(convolved, merged)
@@ -152,6 +153,10 @@ class ACmix(nn.Module):
             return attention
         rate, shift = (value.to(attention.dtype) for value in (merged.rate, merged.shift.view(-1, 1, 1)))
         return torch.addcmul(shift, attention, rate)
+
+    def _split(self, projection: Tensor) -> Tensor:
+        """Queries, keys and values, (B, 3, heads, d, H, W)."""
+        return projection.unflatten(1, (-1, 3, self.num_heads)).permute(0, 2, 3, 1, 4, 5)
 
     def _attend(self, qkv: Tensor, x: Tensor) -> Tensor:
         attention = packed_local_attention(
@@ -210,6 +215,29 @@ class ACmix(nn.Module):
                 if hasattr(self, name):
                     delattr(self, name)
         return self
+
+    def attention_weights(self, x: Tensor, row: int, col: int) -> Tensor:
+        """Weights with which one pixel of the output attends to those of x, by head.
+
+        Args:
+            x: As for :meth:`forward`.
+            row, col: The pixel of the output.
+
+        Returns:
+            (B, num_heads, H, W). The weights of a head have the sum 1; what was read beyond the border, by
+            reflection, counts where it lies.
+
+        Raises:
+            ValueError: There is no such pixel, the layer has no attention, or it is deployed.
+        """
+        check_pixel(self, x.shape, row, col)
+        merged = self._merge(None)
+        qkv = self._split(biased_convolution(x, merged.project_weight, merged.project_bias))
+
+        def first_channels(qkv: Tensor) -> Tensor:
+            return self._attend(qkv, x).unflatten(1, (self.num_heads, -1))[:, :, 0, row, col]
+
+        return derivative(first_channels, qkv)[:, 2, :, 0]
 
     def position_code(self, x: Tensor) -> Tensor:
         """Code (d, H, W) of each pixel's place, x and y each from -1 to 1 over the map."""

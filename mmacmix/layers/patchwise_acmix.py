@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.attention_weights import check_pixel, derivative
 from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.shift import init_shift_kernels
@@ -226,6 +227,30 @@ class PatchwiseACmix(nn.Module):
             if hasattr(self, name):
                 delattr(self, name)
         return self
+
+    def attention_weights(self, x: Tensor, row: int, col: int) -> Tensor:
+        """Weights with which one pixel of the output attends to those of x, by head.
+
+        Args:
+            x: As for :meth:`forward`.
+            row, col: The pixel of the output.
+
+        Returns:
+            (B, channels / 32, H, W): one map for each of the groups of channels that share weights. There is no
+            softmax: weights have either sign and any sum.
+
+        Raises:
+            ValueError: There is no such pixel, the layer has no attention, or it is deployed.
+        """
+        check_pixel(self, x.shape, row, col)
+        groups = self.channels // KEY_SHARE * VALUE_GROUPS // SHARED
+
+        def first_channels(projection: Tensor) -> Tensor:
+            # Channels c and c + groups have the same weights.
+            return self._attend(projection)[:, :groups, row, col]
+
+        slopes = derivative(first_channels, F.conv2d(x, *self._projection()))
+        return self._split(slopes)[2][:, :groups]
 
     def output_shape(self, shape: Sequence[int]) -> Tuple[int, ...]:
         """Shape of the output for an input of this shape."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.attention_weights import check_pixel, derivative
 from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.shift import init_shift_kernels
@@ -136,12 +137,15 @@ class SpatialReductionACmix(nn.Module):
         return self.norm(self.sr(x).permute(0, 2, 3, 1))
 
     def _attend(self, q: Tensor, kv: Tensor, merged: '_Merged') -> Tensor:
+        out = self._heads(q, kv, self.attn_drop.p if self.training else 0.0)
+        return self.proj_drop(F.linear(out, merged.out_weight, merged.out_bias))
+
+    def _heads(self, q: Tensor, kv: Tensor, dropout: float = 0.0) -> Tensor:
+        """Outputs of the heads, (B, H, W, dim), of q (B, H, W, dim) and kv (B, h, w, 2 * dim)."""
         queries = q.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, pixels, d)
         keys, values = kv.flatten(1, 2).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        dropout = self.attn_drop.p if self.training else 0.0
         out = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
-        out = out.transpose(1, 2).reshape(q.shape)
-        return self.proj_drop(F.linear(out, merged.out_weight, merged.out_bias))
+        return out.transpose(1, 2).reshape(q.shape)
 
     def _convolve(self, q: Tensor, kv: Tensor, merged: '_Merged') -> Tensor:
         size = q.shape[1:3]
@@ -182,6 +186,32 @@ class SpatialReductionACmix(nn.Module):
                 if hasattr(self, name):
                     delattr(self, name)
         return self
+
+    def attention_weights(self, x: Tensor, row: int, col: int) -> Tensor:
+        """Weights with which one pixel of the output attends to those of x, by head.
+
+        Args:
+            x: As for :meth:`forward`.
+            row, col: The pixel of the output.
+
+        Returns:
+            (B, num_heads, H, W): the weight of a reduced pixel is spread evenly over the sr_ratio x sr_ratio pixels
+            that it was made of, and pixels beyond whole squares have none. The weights of a head have the sum 1,
+            but for what falls to the zeros that fill up a map smaller than a square.
+
+        Raises:
+            ValueError: There is no such pixel, the layer has no attention, or it is deployed.
+        """
+        check_pixel(self, x.shape, row, col)
+        q, kv = self.q(x), self.kv(self._reduce(x))
+
+        def first_channels(kv: Tensor) -> Tensor:
+            return self._heads(q, kv).unflatten(3, (self.num_heads, -1))[:, row, col, :, 0]
+
+        weights = derivative(first_channels, kv).unflatten(3, (2, self.num_heads, -1))[:, :, :, 1, :, 0]
+        weights = weights.permute(0, 3, 1, 2) / self.sr_ratio**2
+        weights = weights.repeat_interleave(self.sr_ratio, 2).repeat_interleave(self.sr_ratio, 3)
+        return F.pad(weights, (0, x.size(2) - weights.size(3), 0, x.size(1) - weights.size(2)))
 
     def output_shape(self, shape: Sequence[int]) -> Tuple[int, ...]:
         """Shape of the output for an input of this shape."""

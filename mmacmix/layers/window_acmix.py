@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmacmix.layers.attention_weights import check_pixel, derivative
 from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.fork import Fork
@@ -130,11 +131,7 @@ class WindowACmix(nn.Module):
         if x.dim() != 4 or x.size(3) != self.dim:
             raise ValueError(f'x must have shape (B, H, W, dim={self.dim}), got x.shape={tuple(x.shape)}')
         height, width = x.shape[1:3]
-        window = self.window_size
-        shift = self.shift_size if min(height, width) > window else 0
-        x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
-        if shift:
-            x = x.roll((-shift, -shift), (1, 2))
+        x, shift = self._arrange(x)
         merged = self._merge() if self.merged is None else self.merged
         if may_write(x):
             with scratch(dict(dtype=x.dtype, device=x.device), 'projection') as buffer:
@@ -145,6 +142,14 @@ class WindowACmix(nn.Module):
         if shift:
             out = out.roll((shift, shift), (1, 2))
         return out[:, :height, :width]
+
+    def _arrange(self, x: Tensor) -> Tuple[Tensor, int]:
+        """x filled up to whole windows and rolled, and by how much it was rolled."""
+        height, width = x.shape[1:3]
+        window = self.window_size
+        shift = self.shift_size if min(height, width) > window else 0
+        x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
+        return (x.roll((-shift, -shift), (1, 2)) if shift else x), shift
 
     def _mix(self, maps: Tensor, shift: int, merged: '_Merged') -> Tensor:
         maps = maps.unflatten(3, (self.dim // self.num_heads, -1))
@@ -157,13 +162,9 @@ class WindowACmix(nn.Module):
 
     def _attend(self, maps: Tensor, shift: int, merged: '_Merged') -> Tensor:
         """(B, H, W, d, inputs of a group) to (B, H, W, dim)"""
+        dropout = self.attn_drop.p if self.training else 0.0
         attention = window_attention(
-            maps,
-            merged.position_bias,
-            self.num_heads,
-            self.window_size,
-            shift,
-            self.attn_drop.p if self.training else 0.0,
+            maps, merged.position_bias, self.num_heads, self.window_size, shift, dropout
         )
         return self.proj_drop(F.linear(attention, merged.out_weight, merged.out_bias))
 
@@ -223,6 +224,34 @@ class WindowACmix(nn.Module):
                 if hasattr(self, name):
                     delattr(self, name)
         return self
+
+    def attention_weights(self, x: Tensor, row: int, col: int) -> Tensor:
+        """Weights with which one pixel of the output attends to those of x, by head.
+
+        Args:
+            x: As for :meth:`forward`.
+            row, col: The pixel of the output.
+
+        Returns:
+            (B, num_heads, H, W). The weights of a head have the sum 1, but for what falls to the zeros that fill
+            up the last windows.
+
+        Raises:
+            ValueError: There is no such pixel, the layer has no attention, or it is deployed.
+        """
+        check_pixel(self, x.shape, row, col)
+        height, width = x.shape[1:3]
+        x, shift = self._arrange(x)
+        merged = self._merge()
+        maps = F.linear(x, merged.project_weight, merged.project_bias).unflatten(3, (self.dim // self.num_heads, -1))
+
+        def first_channels(maps: Tensor) -> Tensor:
+            out = window_attention(maps, merged.position_bias, self.num_heads, self.window_size, shift)
+            row_there, col_there = (row - shift) % out.size(1), (col - shift) % out.size(2)
+            return out.unflatten(3, (self.num_heads, -1))[:, row_there, col_there, :, 0]
+
+        weights = derivative(first_channels, maps)[:, :, :, 0, 2 * self.num_heads : 3 * self.num_heads]
+        return weights.roll((shift, shift), (1, 2))[:, :height, :width].permute(0, 3, 1, 2)
 
     def output_shape(self, shape: Sequence[int]) -> Tuple[int, ...]:
         """Shape of the output for an input of this shape."""

@@ -77,6 +77,11 @@ def choose(q: Tensor, backend: str) -> str:
     return backend
 
 
+def why_not(backend: str, dtype: torch.dtype, device: torch.device, head_dim: int) -> Optional[str]:
+    """Why ``backend`` cannot run on tensors of this kind; None if it can."""
+    return _why_not_triton(dtype, device, head_dim) if backend == 'triton' else None
+
+
 def implementation(backend: str) -> ModuleType:
     return importlib.import_module(MODULES[backend])
 

@@ -275,6 +275,20 @@ def test_host_backbones_build(tool):
         assert kinds[0].get('BatchNorm2d') == kinds[1].get('BatchNorm2d')
 
 
+def test_checkpointing_is_of_training_alone(tool, here, tmp_path):
+    out = tmp_path / 'backbone.csv'
+    plain, saving = sides = ['resnet-acmix-26', 'resnet-acmix-26:with_cp']
+    argv = ['--sides', *sides, '--sizes', '160', '--threads', '1', '--rounds', '1', '--out', str(out)]
+    assert tool('backbone_cost').main(argv) == 0
+    rows = rows_of(out)
+    assert [(row['pass'], row['side']) for row in rows] == [
+        ('forward', plain), ('training', plain), ('training', saving)]
+    assert float(rows[2]['peak_extra_mib']) < float(rows[1]['peak_extra_mib'])
+    for name in ('resnet-50', 'swin-t', 'pvt-acmix-t', 'san-acmix-10'):
+        model = tool('backbone_cost').build(f'{name}:with_cp')
+        assert sum(getattr(module, 'with_cp', False) is True for module in model.modules()) >= 8
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='the limit is one of Linux')
 def test_a_limit(tool, here, tmp_path):
     """What 3 MiB do not suffice for is a row without figures, and no failure."""

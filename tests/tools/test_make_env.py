@@ -2,6 +2,7 @@
 
 Nothing is installed here: `run_step` is replaced by a recorder.
 """
+import runpy
 import shutil
 import sys
 import sysconfig
@@ -92,6 +93,22 @@ def test_first_run_installs_at_the_constrained_versions(checkout, make_env):
     assert not any('index' in line for line in checkout.commands)
 
 
+def test_onedl_forks_in_an_environment_of_their_own(checkout, make_env, monkeypatch):
+    monkeypatch.setenv('STACK', 'onedl')
+    fresh = runpy.run_path(str(ROOT / 'tools' / 'setup' / 'make_env.py'))
+    assert (fresh['STACK'], fresh['VENV']) == ('onedl', ROOT / '.venv-onedl')
+    monkeypatch.setattr(make_env, 'STACK', 'onedl')
+    made(checkout, make_env)
+    installs = [line for line in checkout.commands if ' install -c ' in line]
+    assert any('--no-build-isolation onedl-mmcv' in line for line in installs)
+    assert any('/onedl.txt' in line and 'tests.txt' in line for line in installs)
+    assert any('/onedl-pretrain.txt' in line for line in installs)
+    assert not any('/mim.txt' in line or '/pretrain.txt' in line for line in installs)
+    # Another stack is another environment, though nothing else changed.
+    monkeypatch.setattr(make_env, 'STACK', 'stock')
+    assert made(checkout, make_env)[0].startswith('[1/7]')
+
+
 def test_second_run_does_nothing(checkout, make_env):
     made(checkout, make_env)
     assert made(checkout, make_env) == []
@@ -160,9 +177,9 @@ def test_an_environment_without_its_python_is_made_again(checkout, make_env):
 
 
 def test_a_moved_environment_is_made_again(checkout, make_env, monkeypatch):
-    before = make_env.environment_key('stock')
+    before = make_env.environment_key()
     monkeypatch.setattr(make_env, 'VENV', checkout.path / 'elsewhere' / '.venv')
-    assert make_env.environment_key('stock') != before
+    assert make_env.environment_key() != before
 
 
 def test_mmcv_of_another_torch_is_compiled_again(checkout, make_env):
@@ -177,7 +194,7 @@ def test_mmcv_of_another_torch_is_compiled_again(checkout, make_env):
 
 
 def test_an_unknown_stack(checkout, make_env, monkeypatch):
-    monkeypatch.setenv('STACK', 'nightly')
+    monkeypatch.setattr(make_env, 'STACK', 'nightly')
     with pytest.raises(make_env.InstallError, match='STACK must be one of .*, got STACK=nightly'):
         make_env.main()
 

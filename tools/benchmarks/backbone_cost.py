@@ -70,7 +70,7 @@ MODELS: Dict[str, Callable[[], nn.Module]] = {
     'san-acmix-10': lambda: san_acmix(10),
     'san-10-acmix-attention': lambda: san_acmix(10, paths=('attention',)),  # the hosts have no SAN
 }
-VARIANTS = ('channels_last', 'deploy', 'norm_eval', 'official')
+VARIANTS = ('channels_last', 'deploy', 'norm_eval', 'official', 'with_cp')
 SMALLEST_OFFICIAL = 96  # pixels: reflection by 3 needs maps of 4 x 4 at 1/32
 DEFAULT_SIDES = (
     'resnet-acmix-50', 'resnet-acmix-50:norm_eval', 'resnet-acmix-50:deploy', 'resnet-acmix-50:official',
@@ -99,6 +99,10 @@ def build(side: str) -> nn.Module:
             if not hasattr(model, 'norm_eval') or 'resnet' not in name:
                 raise ValueError(f"'norm_eval' needs batch normalisation, which {type(model).__name__} does not have")
             model.norm_eval = True
+        elif variant == 'with_cp':
+            for module in model.modules():
+                if hasattr(module, 'with_cp'):
+                    module.with_cp = True
         elif not hasattr(model, 'switch_to_deploy'):
             raise ValueError(f"'deploy' needs a method switch_to_deploy(), which {type(model).__name__} does not have")
         else:
@@ -180,9 +184,9 @@ def main(argv: list = None) -> int:
     args = parse_args(sys.argv[1:] if argv is None else argv)
     cases = []
     for name in (p for p in PASSES if p in args.passes):
-        # The deploy form is for inference; without training norm_eval changes nothing.
-        other = 'norm_eval' if name == 'forward' else 'deploy'
-        sides = [side for side in dict.fromkeys(args.sides) if other not in side]
+        # The deploy form is for inference; without training norm_eval and with_cp change nothing.
+        others = {'norm_eval', 'with_cp'} if name == 'forward' else {'deploy'}
+        sides = [side for side in dict.fromkeys(args.sides) if not others & set(side.split(':'))]
         for height, width in dict.fromkeys(args.sizes) if sides else ():
             case = {'pass': name, 'height': height, 'width': width}
             for option in ('device', 'threads', 'dtype', 'batch'):

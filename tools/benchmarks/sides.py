@@ -18,6 +18,7 @@ VARIANTS = {
     'deploy': 'deploy form',
     'norm_eval': 'norm_eval=True',
     'channels_last': 'channels_last',
+    'with_cp': 'with_cp=True',
 }
 OPERATORS = {
     'auto': 'mmacmix',
@@ -69,7 +70,14 @@ COLORS = {
     'official': '#c0267e',
     'flex': '#d9a21b',
 }
-LINES = {'': '-', 'official': '--', 'channels_last': ':', 'deploy': '-.', 'norm_eval': (0, (5, 1, 1, 1, 1, 1))}
+LINES = {
+    '': '-',
+    'official': '--',
+    'channels_last': ':',
+    'deploy': '-.',
+    'norm_eval': (0, (5, 1, 1, 1, 1, 1)),
+    'with_cp': (0, (1, 4)),
+}
 
 
 def label(side: str) -> str:

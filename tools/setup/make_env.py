@@ -1,5 +1,7 @@
 """Make .venv, the environment of `make demo` and `make test`, from the package registries.
 
+With STACK=onedl in the environment it makes .venv-onedl instead, with the OneDL forks of the OpenMMLab packages.
+
 Needs Python 3.10 to 3.12 with its headers and a C++ compiler; uses the standard library only. A
 second run finds nothing to do and says so within a second. The stamps in .venv are written last:
 an installation that was interrupted, that failed or whose requirements changed has no valid stamp
@@ -15,17 +17,32 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import NamedTuple, Tuple
 
 from steps import KEPT_OPEN, InstallError, pip_command, run_step, say
 
+
+class Stack(NamedTuple):
+    """Requirements files of .venv and of .venv/pretrain, and what mmcv's distribution is called."""
+
+    requirements: Tuple[str, ...]
+    pretrain: str
+    mmcv: str
+
+
+TOOLS = ('tests', 'export', 'docs')
+STACKS = {
+    'stock': Stack(('mim', *TOOLS), 'pretrain', 'mmcv'),
+    'onedl': Stack(('onedl', *TOOLS), 'onedl-pretrain', 'onedl-mmcv'),
+}
+STACK = os.environ.get('STACK') or 'stock'
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / '.venv'
+VENV = ROOT / ('.venv' if STACK == 'stock' else f'.venv-{STACK}')
 REQUIREMENTS = ROOT / 'requirements'
 ENV_STAMP = VENV / 'environment.stamp'
 PACKAGE_STAMP = VENV / 'mmacmix.stamp'
 # mmcv 2.1.0 reads its version in a way that Python 3.13 ended; torch 2.13 begins at 3.10.
 OLDEST, NEWEST, TESTED = (3, 10), (3, 12), (3, 11)
-STACK = {'stock': ('mim', 'tests', 'export', 'docs')}
 CHECK_OPS = """
 import torch
 from mmcv.ops import nms
@@ -38,16 +55,15 @@ CHECK_IMPORTS = 'import mmdet, mmdet.models, mmseg, mmseg.models, mim'
 
 
 def main():
-    stack = os.environ.get('STACK', 'stock')
-    if stack not in STACK:
-        raise InstallError(f'STACK must be one of {sorted(STACK)}, got STACK={stack}')
+    if STACK not in STACKS:
+        raise InstallError(f'STACK must be one of {sorted(STACKS)}, got STACK={STACK}')
     check_machine()
-    with open(ROOT / '.venv.lock', 'w') as lock:
+    with open(f'{VENV}.lock', 'w') as lock:
         take(lock)
         KEPT_OPEN[:] = [lock.fileno()]
-        wanted = environment_key(stack)
+        wanted = environment_key()
         if read(ENV_STAMP) != wanted or not (VENV / 'bin' / 'python').exists():
-            make_environment(STACK[stack])
+            make_environment(STACKS[STACK])
             ENV_STAMP.write_text(wanted)
         wanted = package_key()
         if read(PACKAGE_STAMP) != wanted:
@@ -78,10 +94,10 @@ def check_machine():
             '(Debian: apt-get install g++)')
 
 
-def make_environment(names):
-    """Make .venv anew with the requirements files of these names and see that it works."""
-    files = [arg for name in names for arg in ('-r', str(REQUIREMENTS / f'{name}.txt'))]
-    say('Making .venv: 7 steps. About 12 minutes when mmcv has to be compiled on 2 cores, about '
+def make_environment(stack):
+    """Make .venv anew with the packages of this stack and see that it works."""
+    files = [arg for name in stack.requirements for arg in ('-r', str(REQUIREMENTS / f'{name}.txt'))]
+    say(f'Making {VENV.name}: 7 steps. About 12 minutes when mmcv has to be compiled on 2 cores, about '
         '2 minutes when pip\'s cache has it.')
     if VENV.exists():
         shutil.rmtree(VENV)
@@ -90,18 +106,18 @@ def make_environment(names):
              install('torch', 'setuptools', 'wheel', 'ninja'))
     run_step('[3/7] mmcv: where no wheel fits it is compiled from its sdist, about 8 minutes on '
              '2 cores; pip keeps the result for later environments',
-             install('-v', '--no-build-isolation', 'mmcv'), MMCV_WITH_OPS='1')
+             install('-v', '--no-build-isolation', stack.mmcv), MMCV_WITH_OPS='1')
     run_step('[4/7] mmdet, mmsegmentation, openmim, onnxruntime, sphinx and the tools of the tests', install(*files))
     # Apart from mmcv.ops: compiling mmcv again does not cure a missing system library of OpenCV.
     run_step('[5/7] imports of torch, mmcv, and a run of mmcv.ops',
              [venv_python(), '-c', 'import torch, cv2, mmengine, mmcv'])
-    run_step('      nms of mmcv.ops', [venv_python(), '-c', CHECK_OPS], on_failure=rebuild_mmcv)
+    run_step('      nms of mmcv.ops', [venv_python(), '-c', CHECK_OPS], on_failure=lambda: rebuild_mmcv(stack.mmcv))
     run_step('[6/7] imports of mmdet, mmseg and mim', [venv_python(), '-c', CHECK_IMPORTS])
     run_step('      pip check', pip_command(venv_python(), 'check'))
-    make_pretrain_environment()
+    make_pretrain_environment(stack.pretrain)
 
 
-def make_pretrain_environment():
+def make_pretrain_environment(requirements):
     """Make .venv/pretrain: mmpretrain on top of .venv, for the tests of configs/imagenet.
 
     mmdet imports mmpretrain where it is, and mmpretrain torchvision, whose build in the registries
@@ -113,19 +129,19 @@ def make_pretrain_environment():
     Path(site_packages(python), 'below.pth').write_text(f'{site_packages(venv_python())}\n')
     run_step('      mmpretrain and torchvision', pip_command(
         python, 'install', '-c', str(REQUIREMENTS / 'constraints.txt'),
-        '-r', str(REQUIREMENTS / 'pretrain.txt')))
+        '-r', str(REQUIREMENTS / f'{requirements}.txt')))
     run_step('      pip check', pip_command(python, 'check'))
 
 
-def rebuild_mmcv():
+def rebuild_mmcv(name):
     """Compile mmcv again: the one at hand, from pip's cache, was built against another torch."""
     say('      mmcv.ops does not work with this torch: compiling mmcv again (about 8 minutes on '
         '2 cores)')
     # Fails only where pip has no cache, which then holds no stale wheel either.
-    subprocess.run(pip_command(venv_python(), 'cache', 'remove', 'mmcv'), capture_output=True)
+    subprocess.run(pip_command(venv_python(), 'cache', 'remove', name.replace('-', '_')), capture_output=True)
     run_step('      mmcv from its sdist',
              install('-v', '--no-build-isolation', '--no-deps', '--force-reinstall',
-                     '--no-binary', 'mmcv', 'mmcv'), MMCV_WITH_OPS='1')
+                     '--no-binary', name, name), MMCV_WITH_OPS='1')
     run_step('      nms of mmcv.ops', [venv_python(), '-c', CHECK_OPS])
 
 
@@ -160,10 +176,10 @@ def venv_python():
     return str(VENV / 'bin' / 'python')
 
 
-def environment_key(stack):
+def environment_key():
     """What .venv is made of: when it changes, .venv is made again."""
     # An environment that was moved or whose Python was replaced does not work any more.
-    parts = [stack, sys.version, os.path.realpath(sys.executable), str(VENV)]
+    parts = [STACK, sys.version, os.path.realpath(sys.executable), str(VENV)]
     return digest(REQUIREMENTS.glob('*.txt'), parts)
 
 
@@ -196,7 +212,7 @@ def take(lock):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say('Waiting for another make that works on .venv')
+        say(f'Waiting for another make that works on {VENV.name}')
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
