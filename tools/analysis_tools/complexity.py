@@ -14,7 +14,7 @@ which training keeps most.
 import argparse
 import ast
 import sys
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 import torch
 from mmengine.config import Config
@@ -25,6 +25,38 @@ from mmacmix.layers import Cost, Part
 from mmacmix.registry import MODELS
 
 PARTS = ('projection', 'attention', 'convolution', 'rest')
+TITLES = dict(zip(
+    (*PARTS, 'total'),
+    ('stage I, projections', 'stage II, attention', 'stage II, convolution', 'everything else', 'total'),
+))
+
+
+def tally(modules: Iterable[nn.Module], call: Callable[[], Any]) -> Tuple[int, int, Any]:
+    """Calls something on the meta device, which computes nothing, and counts as torch does.
+
+    Args:
+        modules: Whose outputs are counted.
+        call: What is run.
+
+    Returns:
+        Multiply-adds of the call, elements of all outputs of the modules, and what the call returned.
+    """
+    elements = 0
+
+    def add_outputs(module: nn.Module, inputs: tuple, output: object) -> None:
+        nonlocal elements
+        tensors = output if isinstance(output, (tuple, list)) else (output,)
+        elements += sum(x.numel() for x in tensors if isinstance(x, Tensor))
+
+    hooks = [module.register_forward_hook(add_outputs) for module in modules]
+    counter = FlopCounterMode(display=False, depth=None)
+    try:
+        with counter, torch.no_grad():
+            result = call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counter.get_total_flops() // 2, elements, result
 
 
 def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dict[str, Part]:
@@ -38,15 +70,9 @@ def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dic
     Returns:
         'projection', 'attention' and 'convolution' of all ACmix layers together, the 'rest' and the 'total'.
     """
-    backbone = backbone.to('meta').eval()
+    backbone.to('meta').eval()  # which some backbones of the hosts do not return from
     costs: List[Cost] = []
     run: Set[nn.Module] = set()
-    elements = 0
-
-    def add_outputs(module: nn.Module, inputs: tuple, output: object) -> None:
-        nonlocal elements
-        tensors = output if isinstance(output, (tuple, list)) else (output,)
-        elements += sum(x.numel() for x in tensors if isinstance(x, Tensor))
 
     def stand_in(layer: nn.Module):
         def forward(x: Tensor, affine: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
@@ -59,14 +85,11 @@ def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dic
 
     layers = [module for module in backbone.modules() if hasattr(module, 'cost')]
     inside = {inner for layer in layers for inner in layer.modules()}
-    for module in backbone.modules():
-        if module in layers:
-            module.forward = stand_in(module)
-        elif module not in inside and not list(module.children()):
-            module.register_forward_hook(add_outputs)
-    counter = FlopCounterMode(display=False, depth=None)
-    with counter, torch.no_grad():
-        maps = backbone(torch.empty(1, 3, height, width, device='meta'))
+    for layer in layers:
+        layer.forward = stand_in(layer)
+    leaves = [module for module in backbone.modules() if module not in inside and not list(module.children())]
+    image = torch.empty(1, 3, height, width, device='meta')
+    multiply_adds, elements, maps = tally(leaves, lambda: backbone(image))
     last = maps[-1].size(1)
     head = classes * (last + 1)
     # Of stages that are not run the parameters count all the same.
@@ -79,11 +102,22 @@ def count(backbone: nn.Module, height: int, width: int, classes: int = 0) -> Dic
     parameters = sum(p.numel() for p in backbone.parameters()) + head
     parts['rest'] = Part(
         parameters - sum(part.parameters for part in parts.values()),
-        counter.get_total_flops() // 2 + classes * last,
+        multiply_adds + classes * last,
         elements + classes,
     )
     parts['total'] = Part(*(sum(figures) for figures in zip(*parts.values())))
     return parts
+
+
+def table(rows: Iterable[Tuple[str, Part]]) -> str:
+    """Lines of titles and costs."""
+    rows = list(rows)
+    width = max(len(title) for title, _ in rows) + 3
+    lines = [f'{"":{width}}{"parameters":>14}{"multiply-adds":>16}{"activations":>14}']
+    for title, part in rows:
+        figures = part.parameters / 1e6, part.multiply_adds / 1e9, part.elements * 4 / 2**20
+        lines.append('{:{}}{:12.2f} M{:14.2f} G{:10.1f} MiB'.format(title, width, *figures))
+    return '\n'.join(lines)
 
 
 def build(model: str, options: list) -> nn.Module:
@@ -123,11 +157,7 @@ def main() -> None:
     except (RuntimeError, ValueError) as error:
         sys.exit(f'{args.model} cannot run on images of 3 x {args.shape[0]} x {args.shape[1]}: {error}')
     print(f'{" ".join([args.model, *args.options])} at {args.shape[0]} x {args.shape[1]}')
-    print(f'{"":24}{"parameters":>14}{"multiply-adds":>16}{"activations":>14}')
-    titles = ('stage I, projections', 'stage II, attention', 'stage II, convolution', 'everything else', 'total')
-    for title, part in zip(titles, parts.values()):
-        figures = part.parameters / 1e6, part.multiply_adds / 1e9, part.elements * 4 / 2**20
-        print('{:24}{:12.2f} M{:14.2f} G{:10.1f} MiB'.format(title, *figures))
+    print(table((title, parts[name]) for name, title in TITLES.items()))
 
 
 if __name__ == '__main__':

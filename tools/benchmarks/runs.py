@@ -12,7 +12,7 @@ import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import records
 
@@ -53,8 +53,19 @@ def reason_of_death(code: int, errors: str) -> str:
     return f'failed: {f"signal {-code}" if code < 0 else f"exit code {code}"}: {lines[-1]}'
 
 
-def measure(module: str, case: dict, sides: Sequence[str], args: argparse.Namespace) -> Dict[str, dict]:
+def measure(
+    module: str,
+    case: dict,
+    sides: Sequence[str],
+    args: argparse.Namespace,
+    progress: Callable[[], None] = lambda: None,
+) -> Dict[str, dict]:
     """Figures of all sides of a case: memory one after the other, then time in turns in one process.
+
+    Args:
+        module, case, sides: See worker.py.
+        args: Its rounds, budget and memory_limit, see :func:`add_arguments`.
+        progress: Called after every figure.
 
     Returns:
         The columns records.FIGURES by side; a figure that could not be measured is ''.
@@ -68,6 +79,7 @@ def measure(module: str, case: dict, sides: Sequence[str], args: argparse.Namesp
                 figures[side].update(peak_extra_mib=f'{found["extra"]:.1f}', peak_total_mib=f'{found["total"]:.1f}')
             else:
                 figures[side]['status'] = found.get('failed') or found['died']
+            progress()
     times: Dict[str, List[float]] = {}
     left = [side for side in sides if not figures[side]['status']]
     while left:
@@ -77,6 +89,7 @@ def measure(module: str, case: dict, sides: Sequence[str], args: argparse.Namesp
             current = found.get('begin', current)
             if 'seconds' in found:
                 times[found['side']].append(found['seconds'])
+                progress()
             elif 'failed' in found:
                 figures[found['side']]['status'] = found['failed']
             elif 'died' in found:
