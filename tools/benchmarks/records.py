@@ -7,7 +7,7 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Dict, Iterable, List, Tuple
 
 #: What was measured; two rows that agree in these are of the same configuration.
 CONFIGURATION = (
@@ -23,7 +23,7 @@ FINISHED = ('ok', 'out of memory')
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def read(path: Path, columns: Sequence[str] = COLUMNS) -> List[Dict[str, str]]:
+def read(path: Path) -> List[Dict[str, str]]:
     """Rows of a file in the order in which they were written; an unfinished last line is left out.
 
     Raises:
@@ -31,24 +31,24 @@ def read(path: Path, columns: Sequence[str] = COLUMNS) -> List[Dict[str, str]]:
     """
     with open(path, newline='') as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != tuple(columns):
+        if tuple(reader.fieldnames or ()) != COLUMNS:
             got = ','.join(reader.fieldnames or ())
-            raise ValueError(f'{path} must have the columns {",".join(columns)}, got {got}')
+            raise ValueError(f'{path} must have the columns {",".join(COLUMNS)}, got {got}')
         return [row for row in reader if None not in row.values() and None not in row]
 
 
-def append(path: Path, rows: Iterable[dict], columns: Sequence[str] = COLUMNS) -> None:
+def append(path: Path, rows: Iterable[dict]) -> None:
     """Adds rows at the end of a file, which is made with its folder if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a+', newline='') as file:
         if file.tell() == 0:
-            csv.writer(file, lineterminator='\n').writerow(columns)
+            csv.writer(file, lineterminator='\n').writerow(COLUMNS)
         else:
             file.seek(0)
             text = file.read()
             if not text.endswith('\n'):  # a run that was killed while it wrote
                 file.truncate(len(text[: text.rfind('\n') + 1].encode()))
-        csv.DictWriter(file, columns, lineterminator='\n').writerows(rows)
+        csv.DictWriter(file, COLUMNS, lineterminator='\n').writerows(rows)
         file.flush()
         os.fsync(file.fileno())
 

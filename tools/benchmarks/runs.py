@@ -120,7 +120,8 @@ def run(benchmark: str, module: str, cases: Sequence[Tuple[dict, Sequence[str]]]
     """
     constant = dict(benchmark=benchmark, device_name=records.device_name(args.device), **records.versions())
     done = records.finished(args.out)
-    command = shlex.join(['python', f'tools/benchmarks/{Path(sys.argv[0]).name}', *sys.argv[1:]])
+    script = os.path.relpath(Path(sys.argv[0]).resolve(), records.ROOT)
+    command = shlex.join(['python', Path(script).as_posix(), *sys.argv[1:]])
     failed = False
     for number, (case, sides) in enumerate(cases, start=1):
         title = f'[{number}/{len(cases)}] {case["pass"]} {case["height"]}x{case["width"]}'
@@ -130,7 +131,8 @@ def run(benchmark: str, module: str, cases: Sequence[Tuple[dict, Sequence[str]]]
             continue
         print(f'{title}: {", ".join(sides)}', flush=True)
         start = time.monotonic()
-        figures = measure(module, case, sides, args)
+        figures = measure(module, case, sides, args, lambda: print('.', end='', flush=True))
+        print()
         date = datetime.now(timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
         records.append(args.out, [dict(row, side=s, **figures[s], date=date, command=command) for s in sides])
         for side in sides:
@@ -151,7 +153,7 @@ def summary(figures: dict) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser, out: str) -> None:
-    """Options of both benchmarks."""
+    """Options that the benchmarks have in common."""
     group = parser.add_argument_group('measuring')
     group.add_argument('--passes', nargs='+', choices=PASSES, default=PASSES, help='all by default')
     group.add_argument('--batch', type=positive, default=1)

@@ -19,31 +19,21 @@ def answer(job: dict) -> Iterator[dict]:
     """Does a job.
 
     Args:
-        job: 'task' ('settle', 'memory' or 'time'); 'module', whose ``prepare(case, side)`` gives a function from
-            (height, width) to the call to measure, and whose ``settle(case, side)`` finds out what a case lacks;
-            'case'; 'sides' (one, if not for time); for time also 'rounds' and 'budget' in seconds; 'limit' in MiB or
-            None.
+        job: 'task' ('memory' or 'time'); 'module', whose ``prepare(case, side)`` gives a function from (height, width)
+            to the call to measure; 'case'; 'sides' (one for memory); for time also 'rounds' and 'budget' in
+            seconds; 'limit' in MiB or None.
 
     Yields:
-        The messages of :func:`measuring.interleave`; for memory one with 'extra' and 'total' in MiB, and to settle
-        one with 'settled', or 'failed'.
+        The messages of :func:`measuring.interleave`; for memory one with 'extra' and 'total' in MiB, or 'failed'.
     """
     import torch
     from measuring import interleave, limit_memory, peak_memory, reason_of
 
     case = job['case']
-    module = importlib.import_module(job['module'])
-    prepare = module.prepare
+    prepare = importlib.import_module(job['module']).prepare
     size = (case['height'], case['width'])
     torch.set_num_threads(case['threads'])
     set_precision(case['dtype'])
-    if job['task'] == 'settle':
-        (side,) = job['sides']
-        try:
-            yield {'side': side, 'settled': module.settle(case, side)}
-        except Exception as error:
-            yield {'side': side, 'failed': reason_of(error)}
-        return
     if job['task'] == 'memory':
         (side,) = job['sides']
         try:
