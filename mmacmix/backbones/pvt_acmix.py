@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmacmix.backbones.base import Backbone, check_probabilities, drop_path_rates, resolve_arch, run_checkpointed
 from mmacmix.layers import SpatialReductionACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
+from mmacmix.ops.exporting import exporting, fill_up
 from mmacmix.registry import MODELS
 
 NORM = dict(type='LN', eps=1e-6)
@@ -67,7 +68,7 @@ class PositionEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) to the same shape"""
         weight = self.weight.unflatten(1, (self.side, self.side))
-        if tuple(x.shape[1:3]) != (self.side, self.side):
+        if exporting() or tuple(x.shape[1:3]) != (self.side, self.side):
             weight = F.interpolate(weight.permute(0, 3, 1, 2), size=x.shape[1:3], mode='bilinear')
             weight = weight.permute(0, 2, 3, 1)
         return x + weight.to(x.dtype)
@@ -99,9 +100,9 @@ class PVTStage(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, dim, H / patch_size, W / patch_size), rounded down, but not to 0"""
-        missing = [max(self.patch_size - n, 0) for n in x.shape[2:]]
-        if any(missing):
-            x = F.pad(x, (0, missing[1], 0, missing[0]))
+        for dim in (2, 3):
+            if x.size(dim) < self.patch_size:
+                x = fill_up(x, dim, self.patch_size)
         x, size = self.patch_embed(x)
         x = self.drop_after_pos(self.pos_embed(x.unflatten(1, size)))  # (B, H, W, C)
         for block in self.blocks:

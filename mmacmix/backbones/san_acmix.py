@@ -18,6 +18,7 @@ from mmacmix.backbones.base import Backbone, check_norm_cfg, run_checkpointed
 from mmacmix.backbones.fold import conv_norm, merge
 from mmacmix.layers import PatchwiseACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
+from mmacmix.ops.exporting import exporting, fill_up, whole
 from mmacmix.registry import MODELS
 
 
@@ -143,8 +144,18 @@ class SANACmix(Backbone):
         outs = []
         for level in range(self.out_indices[-1] + 2):
             conv, blocks, norm = self._level(level)
-            x = blocks(conv(F.max_pool2d(x, 2, 2, ceil_mode=True)))
+            x = blocks(conv(_halve(x)))
             x = F.relu(norm(x), inplace=True)
             if level - 1 in self.out_indices:
                 outs.append(x.contiguous())  # the format that operators of the hosts read
         return tuple(outs)
+
+
+def _halve(x: Tensor) -> Tensor:
+    """Greatest of 2 x 2 pixels each; sides are rounded up."""
+    if exporting():
+        # What is filled up does not count: a rectified map is nowhere below 0.
+        for dim in (2, 3):
+            x = fill_up(x, dim, whole(x.size(dim), 2))
+        return F.max_pool2d(x, 2, 2)
+    return F.max_pool2d(x, 2, 2, ceil_mode=True)

@@ -10,7 +10,7 @@ from typing import Iterable, Optional, Sequence, Tuple, Union
 import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.drop import build_dropout
-from mmcv.cnn.bricks.transformer import FFN, PatchEmbed, PatchMerging
+from mmcv.cnn.bricks.transformer import FFN, PatchEmbed
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
@@ -24,6 +24,7 @@ from mmacmix.backbones.base import (
 )
 from mmacmix.layers import WindowACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
+from mmacmix.ops.exporting import exporting, fill_up, whole
 from mmacmix.registry import MODELS
 
 # Hidden maps of a feed-forward network in inference on a CPU. Up to 32 MiB malloc recycles memory, beyond it every
@@ -66,7 +67,7 @@ class SwinBlock(BaseModule):
 
     def _forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))
-        if self.training or torch.is_grad_enabled() or x.device.type != 'cpu':
+        if self.training or torch.is_grad_enabled() or x.device.type != 'cpu' or exporting():
             return self._feed(x)
         return self._feed_in_strips(x)
 
@@ -79,6 +80,22 @@ class SwinBlock(BaseModule):
         if row_bytes * x.size(1) <= WHOLE_BYTES:
             return self._feed(x)
         return torch.cat([self._feed(strip) for strip in x.split(max(1, STRIP_BYTES // row_bytes), 1)], 1)
+
+
+class PatchMerging(BaseModule):
+    """Joins 2 x 2 pixels of C channels to one of 2 C, with the names and the order of channels of mmcv's module."""
+
+    def __init__(self, dim: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.norm = build_norm_layer(norm_cfg, 4 * dim)[1]
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H / 2, W / 2, 2 C), rounded up"""
+        for dim in (1, 2):
+            x = fill_up(x, dim, whole(x.size(dim), 2))
+        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 5, 2, 4)  # (B, rows, cols, C, 2, 2)
+        return self.reduction(self.norm(x.flatten(3)))
 
 
 class SwinStage(BaseModule):
@@ -105,7 +122,7 @@ class SwinStage(BaseModule):
             )
             for i, rate in enumerate(drop_path_rates)
         )
-        self.downsample = PatchMerging(dim, 2 * dim, norm_cfg=norm_cfg) if downsample else None
+        self.downsample = PatchMerging(dim, norm_cfg) if downsample else None
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -202,8 +219,10 @@ class SwinACmix(Backbone):
             dim,
             kernel_size=patch_size,
             stride=patch_size,
+            padding=0,
             norm_cfg=norm_cfg if patch_norm else None,
         )
+        self.patch_size = patch_size
         self.drop_after_pos = nn.Dropout(drop_rate)
         rates = drop_path_rates(drop_path_rate, depths)
         self.stages = ModuleList(
@@ -237,6 +256,8 @@ class SwinACmix(Backbone):
             yield getattr(self, f'norm{stage}')
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        for dim in (2, 3):
+            x = fill_up(x, dim, whole(x.size(dim), self.patch_size))
         x, size = self.patch_embed(x)
         x = self.drop_after_pos(x).unflatten(1, size)  # (B, H, W, C)
         outs = []
@@ -246,6 +267,5 @@ class SwinACmix(Backbone):
             if i in self.out_indices:
                 outs.append(getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2).contiguous())
             if i < self.out_indices[-1]:
-                x, size = stage.downsample(x.flatten(1, 2), size)
-                x = x.unflatten(1, size)
+                x = stage.downsample(x)
         return tuple(outs)

@@ -19,6 +19,7 @@ from mmacmix.ops import convolution_path, packed_local_attention
 from mmacmix.ops.biased import biased_convolution
 from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight
+from mmacmix.ops.exporting import exporting
 from mmacmix.ops.in_place import may_write, project
 from mmacmix.ops.scratch import scratch
 
@@ -243,8 +244,8 @@ class ACmix(nn.Module):
         """Code (d, H, W) of each pixel's place, x and y each from -1 to 1 over the map."""
         height, width = x.shape[-2:]
         exact = torch.promote_types(x.dtype, torch.float32)
-        xs = torch.linspace(-1, 1, width, dtype=exact, device=x.device).expand(height, width)
-        ys = torch.linspace(-1, 1, height, dtype=exact, device=x.device).unsqueeze(1)
+        xs = _places(width, exact, x.device).expand(height, width)
+        ys = _places(height, exact, x.device).unsqueeze(1)
         grid = torch.stack([xs, ys.expand(height, width)]).to(x.dtype)
         return self.conv_p(grid.unsqueeze(0)).squeeze(0)
 
@@ -283,6 +284,13 @@ class ACmix(nn.Module):
             f'attn_kernel_size={self.attn_kernel_size}, conv_kernel_size={self.conv_kernel_size}, '
             f'stride={self.stride}, dilation={self.dilation}, paths={self.paths}'
         )
+
+
+def _places(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Entries of an axis from -1 to 1, (length,)."""
+    if exporting():  # linspace does not take an open size
+        return torch.arange(length, dtype=dtype, device=device) * (2 / max(length - 1, 1)) - 1
+    return torch.linspace(-1, 1, length, dtype=dtype, device=device)
 
 
 class _Merged(NamedTuple):

@@ -20,6 +20,7 @@ from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
 from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution
+from mmacmix.ops.exporting import exporting, fill_up
 
 
 class SpatialReductionACmix(nn.Module):
@@ -131,9 +132,9 @@ class SpatialReductionACmix(nn.Module):
         if self.sr_ratio == 1:
             return x
         x = x.permute(0, 3, 1, 2)
-        missing = [max(self.sr_ratio - n, 0) for n in x.shape[2:]]
-        if any(missing):
-            x = F.pad(x, (0, missing[1], 0, missing[0]))
+        for dim in (2, 3):
+            if x.size(dim) < self.sr_ratio:
+                x = fill_up(x, dim, self.sr_ratio)
         return self.norm(self.sr(x).permute(0, 2, 3, 1))
 
     def _attend(self, q: Tensor, kv: Tensor, merged: '_Merged') -> Tensor:
@@ -150,8 +151,8 @@ class SpatialReductionACmix(nn.Module):
     def _convolve(self, q: Tensor, kv: Tensor, merged: '_Merged') -> Tensor:
         size = q.shape[1:3]
         kv = kv.permute(0, 3, 1, 2)
-        if kv.shape[2:] != size:
-            kv = F.interpolate(kv, size=size, mode='nearest')
+        if self.sr_ratio > 1:
+            kv = _enlarge(kv, size)
         maps = torch.cat([q.permute(0, 3, 1, 2), kv], 1).unflatten(1, (3, self.num_heads, -1))
         if merged.mixing is None:
             inputs = maps.flatten(1, 2).transpose(1, 2)  # (B, d, 3 * heads, H, W)
@@ -244,6 +245,17 @@ class SpatialReductionACmix(nn.Module):
             f'{self.dim}, {self.num_heads}, sr_ratio={self.sr_ratio}, '
             f'conv_kernel_size={self.conv_kernel_size}, paths={self.paths}'
         )
+
+
+def _enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, C, h, w) brought to (B, C, H, W) by repeating the nearest pixels."""
+    if not exporting():
+        return F.interpolate(x, size=tuple(size), mode='nearest')
+    # By index: runtimes round the places in other ways than torch, which does it in float32.
+    for dim, length in zip((2, 3), size):
+        places = torch.arange(length, dtype=torch.float32, device=x.device) * (x.size(dim) / length)
+        x = x.index_select(dim, places.long().clamp(max=x.size(dim) - 1))
+    return x
 
 
 class _Merged(NamedTuple):

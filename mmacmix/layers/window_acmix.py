@@ -20,9 +20,10 @@ from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.ops import convolution_path
 from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution
+from mmacmix.ops.exporting import exporting, read_or_zero, whole
 from mmacmix.ops.in_place import may_write, project
 from mmacmix.ops.scratch import scratch
-from mmacmix.ops.window_attention import window_attention
+from mmacmix.ops.window_attention import attend_in_windows, open_shift_mask, window_attention
 
 
 class WindowACmix(nn.Module):
@@ -130,9 +131,11 @@ class WindowACmix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.size(3) != self.dim:
             raise ValueError(f'x must have shape (B, H, W, dim={self.dim}), got x.shape={tuple(x.shape)}')
+        merged = self._merge() if self.merged is None else self.merged
+        if exporting():
+            return self._forward_recorded(x, merged)
         height, width = x.shape[1:3]
         x, shift = self._arrange(x)
-        merged = self._merge() if self.merged is None else self.merged
         if may_write(x):
             with scratch(dict(dtype=x.dtype, device=x.device), 'projection') as buffer:
                 maps = project(x, merged.project_weight, merged.project_bias, buffer)
@@ -142,6 +145,33 @@ class WindowACmix(nn.Module):
         if shift:
             out = out.roll((shift, shift), (1, 2))
         return out[:, :height, :width]
+
+    def _forward_recorded(self, x: Tensor, merged: '_Merged') -> Tensor:
+        """:meth:`forward` for sizes that stay open: filled up, rolled, put back and cut by index."""
+        window, sizes = self.window_size, x.shape[1:3]
+        places = [torch.arange(whole(n, window), device=x.device) for n in sizes]
+        # shift_size, or 0 where a side is no longer than a window, and no branch.
+        larger = [(torch.arange(n, device=x.device) >= window).any() for n in sizes]
+        shift = (larger[0] & larger[1]).long() * self.shift_size
+        for dim, place in zip((1, 2), places):
+            rolled = place + shift
+            x = read_or_zero(x, dim, torch.where(rolled < place.numel(), rolled, rolled - place.numel()))
+        maps = F.linear(x, merged.project_weight, merged.project_bias).unflatten(3, (self.dim // self.num_heads, -1))
+        back = [torch.arange(n, device=x.device) - shift for n in sizes]
+        back = [torch.where(rolled < 0, rolled + place.numel(), rolled) for rolled, place in zip(back, places)]
+        out = None
+        if 'attention' in self.paths:
+            summand = merged.position_bias
+            if self.shift_size:
+                summand = summand + open_shift_mask(*places, window, shift, summand.dtype)
+            attention = attend_in_windows(maps, summand, self.num_heads, window)
+            out = F.linear(_put_together(attention, *back), merged.out_weight, merged.out_bias)
+        if 'convolution' in self.paths:
+            convolution = self._convolve(maps, merged)
+            for dim in (1, 2):
+                convolution = convolution.index_select(dim, back[dim - 1])
+            out = convolution if out is None else out + convolution
+        return out
 
     def _arrange(self, x: Tensor) -> Tuple[Tensor, int]:
         """x filled up to whole windows and rolled, and by how much it was rolled."""
@@ -289,6 +319,15 @@ def _relative_position_index(window: int) -> Tensor:
     dy = y[:, None] - y[None, :] + window - 1
     dx = x[:, None] - x[None, :] + window - 1
     return dy * (2 * window - 1) + dx
+
+
+def _put_together(windows: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
+    """Pixels (B, rows of ys, columns of xs, C) of (B, rows, cols, window, window, C)."""
+    rows, cols, window = windows.shape[1:4]
+    ys = torch.div(ys, window, rounding_mode='floor') * (cols * window**2) + ys.remainder(window) * window
+    xs = torch.div(xs, window, rounding_mode='floor') * window**2 + xs.remainder(window)
+    index = (ys.unsqueeze(1) + xs).flatten()
+    return windows.flatten(1, 4).index_select(1, index).unflatten(1, (ys.numel(), xs.numel()))
 
 
 class _Merged(NamedTuple):

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from mmacmix.ops.bands import bands
 from mmacmix.ops.checks import check_odd, check_positive_integers
+from mmacmix.ops.exporting import aggregation_by_rows, exporting
 from mmacmix.ops.reflection import fold_reflection, pad_reflection
 
 
@@ -49,6 +50,8 @@ def aggregation(v: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
             'v and weights must share dtype and device, '
             f'got v on {v.device} in {v.dtype} and weights on {weights.device} in {weights.dtype}'
         )
+    if exporting():
+        return aggregation_by_rows(v, weights, kernel_size)
     return _Aggregation.apply(v, weights, kernel_size)
 
 

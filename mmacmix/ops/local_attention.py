@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mmacmix.ops.backends import choose
 from mmacmix.ops.checks import check_odd, check_positive_integers
+from mmacmix.ops.exporting import exporting, local_attention_by_rows
 from mmacmix.ops.reference import local_attention_reference
 from mmacmix.ops.registered import attend, split
 from mmacmix.ops.window import Window
@@ -95,11 +96,14 @@ def _attend(
     if position is not None:
         _check_position(position, q)
     window = Window(kernel_size, stride, dilation, q.size(2) ** -0.5 if scale is None else float(scale))
-    backend = choose(q, backend)
-    if backend != 'reference':
+    recorded = exporting()
+    if not recorded:
+        backend = choose(q, backend)
+    if not recorded and backend != 'reference':
         return attend(qkv, position, window, backend)
     q, k, v = split(qkv)
-    return local_attention_reference(q, k if position is None else k - position, v, *window)
+    plain = local_attention_by_rows if recorded else local_attention_reference
+    return plain(q, k if position is None else k - position, v, *window)
 
 
 def _check_tensors(q: Tensor, k: Optional[Tensor] = None, v: Optional[Tensor] = None) -> None:

@@ -1,5 +1,7 @@
 """Reflection borders of any width on maps of any size."""
 
+from typing import Union
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,13 @@ def reflection_index(length: int, pad: int, device=None) -> Tensor:
         >>> reflection_index(3, 4).tolist()
         [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
     """
-    period = max(2 * (length - 1), 1)
-    index = torch.arange(-pad, length + pad, device=device).remainder(period)
-    return torch.minimum(index, period - index)
+    return reflect(torch.arange(-pad, length + pad, device=device), max(2 * (length - 1), 1))
+
+
+def reflect(place: Tensor, period: Union[int, Tensor]) -> Tensor:
+    """Entries that are read at these places of an axis continued by reflection, whose period is 2 (length - 1) or 1."""
+    place = place.remainder(period)
+    return torch.minimum(place, period - place)
 
 
 def pad_reflection(x: Tensor, pad: int) -> Tensor:

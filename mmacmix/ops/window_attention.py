@@ -42,17 +42,42 @@ def windows_written_out(
     maps: Tensor, bias: Tensor, heads: int, window: int, shift: int = 0, dropout: float = 0.0
 ) -> Tensor:
     """The same by torch's own attention over all windows at a time."""
+    rows, cols = (n // window for n in maps.shape[1:3])
+    summand = bias
+    if shift:
+        summand = bias + shift_mask(rows, cols, window, shift, bias.dtype, bias.device).unflatten(0, (rows, cols))
+    out = attend_in_windows(maps, summand, heads, window, dropout)
+    return out.transpose(2, 3).reshape(*maps.shape[:3], -1)
+
+
+def attend_in_windows(maps: Tensor, summand: Tensor, heads: int, window: int, dropout: float = 0.0) -> Tensor:
+    """Outputs by window, (B, rows, cols, window, window, heads * d), of :func:`window_attention`.
+
+    Args:
+        summand: Of the logits, (heads, window**2, window**2) or (rows, cols, heads, window**2, window**2).
+
+    The rest is as for :func:`window_attention`.
+    """
     batch, height, width, d = maps.shape[:4]
     rows, cols = height // window, width // window
     qkv = maps[..., : 3 * heads].unflatten(4, (3, heads)).unflatten(2, (cols, window)).unflatten(1, (rows, window))
     qkv = qkv.permute(6, 0, 1, 3, 7, 2, 4, 5).reshape(3, batch, rows * cols * heads, window**2, d)
-    summand = bias.unsqueeze(0).expand(rows * cols, -1, -1, -1)
-    if shift:
-        summand = summand + shift_mask(rows, cols, window, shift, bias.dtype, bias.device)
+    summand = summand.expand(rows, cols, heads, window**2, window**2)
     summand = summand.reshape(1, rows * cols * heads, window**2, window**2).to(qkv.dtype)
     out = F.scaled_dot_product_attention(*qkv, attn_mask=summand, dropout_p=dropout)
-    out = out.view(batch, rows, cols, heads, window, window, d).permute(0, 1, 4, 2, 5, 3, 6)
-    return out.reshape(batch, height, width, heads * d)
+    return out.view(batch, rows, cols, heads, window, window, d).permute(0, 1, 2, 4, 5, 3, 6).flatten(5)
+
+
+def open_shift_mask(ys: Tensor, xs: Tensor, window: int, shift: Tensor, dtype: torch.dtype) -> Tensor:
+    """:func:`shift_mask`, (rows, cols, 1, window**2, window**2), for sizes and a shift that are not known yet.
+
+    Args:
+        ys, xs: The places 0, 1, ... along both axes.
+    """
+    # Of the pixels of a window, which are behind the seams: they see only their like.
+    y, x = ((place >= place.numel() - shift).to(dtype).unflatten(0, (-1, window)) for place in (ys, xs))
+    side = (2 * y[:, None, :, None] + x[None, :, None, :]).flatten(2)  # (rows, cols, window**2)
+    return ((side.unsqueeze(3) != side.unsqueeze(2)).to(dtype) * BARRED).unsqueeze(2)
 
 
 @lru_cache(maxsize=16)

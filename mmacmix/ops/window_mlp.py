@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from mmacmix.ops.bands import bands
 from mmacmix.ops.checks import check_odd, check_positive_integers
+from mmacmix.ops.exporting import exporting, window_mlp_by_rows
 from mmacmix.ops.reflection import fold_reflection, pad_reflection
 
 
@@ -42,6 +43,8 @@ def window_mlp(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor) -> Tenso
             raise ValueError(
                 f'{name} must have shape (C, k, k)={tuple(weight.shape[1:])}, got {name}.shape={tuple(value.shape)}'
             )
+    if exporting():
+        return window_mlp_by_rows(x, scale, shift, weight)
     return _WindowMLP.apply(x, scale, shift, weight)
 
 

@@ -208,3 +208,15 @@ def test_mistakes(here, tmp_path, capsys, argv, words):
     with pytest.raises(SystemExit) as exit_info:
         here.main([*argv, '--out', str(tmp_path / 'rows.csv')])
     assert words in str(exit_info.value.code)
+
+
+def test_the_document_has_no_figure_of_its_own(tool):
+    """Its tables are what the program prints for the committed file."""
+    rows = tool('records').read(ROOT / 'docs' / 'whole_models' / 'cpu.csv')
+    text = (ROOT / 'docs' / 'whole_models.md').read_text()
+    models = {}
+    for row in rows:
+        models.setdefault(tool('whole_model_cost').Side.of(row['side']).path, []).append(row)
+    tables = [tool('benchmark').table(members) for members in models.values()]
+    assert [table in text for table in tables] == [True] * len(models)
+    assert text.count('| model |') == len(models) and text.count('x |') == sum(table.count('x |') for table in tables)
