@@ -30,13 +30,14 @@ def in_channels(model: nn.Module) -> int:
     return next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
 
 
-def sizes_to_check(shape: Tuple[int, int], fixed_size: bool) -> List[Tuple[int, int, int]]:
-    """Batch, height and width, first those that the record was not made with."""
+def sizes_to_check(shape: Tuple[int, int], fixed_size: bool, least: int) -> List[Tuple[int, int, int]]:
+    """Batch, height and width, first those that the record was not made with; no side is below ``least``."""
     height, width = shape
     if fixed_size:
         return [(1, height, width), (3, height, width)]
     # Odd sizes, one window, many windows, taller than wide.
-    return [(1, 97, 131), (3, 64, 65), (1, 230, 500), (2, 301, 224), (1, height, width)]
+    sizes = [(1, 97, 131), (3, 64, 65), (1, 230, 500), (2, 301, 224), (1, 417, 235), (1, height, width)]
+    return [size for size in sizes if min(size[1:]) >= least]
 
 
 def compare(
@@ -104,6 +105,8 @@ def table(results: Sequence[Comparison], runtime: str) -> str:
     lines = [f'| images | error | PyTorch ms | {runtime} ms | times as fast as PyTorch |', '|---|---|---|---|---|']
     for r in results:
         timed = r.torch_s == r.torch_s
-        cells = [f'{r.torch_s * 1e3:.0f}', f'{r.exported_s * 1e3:.0f}', f'{r.torch_s / r.exported_s:.2f}'] if timed else [''] * 3
+        cells = [''] * 3
+        if timed:
+            cells = [f'{r.torch_s * 1e3:.0f}', f'{r.exported_s * 1e3:.0f}', f'{r.torch_s / r.exported_s:.2f}']
         lines.append(f'| {r.batch} x {r.height} x {r.width} | {r.error:.0e} | {" | ".join(cells)} |')
     return '\n'.join(lines)

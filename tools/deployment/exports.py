@@ -11,8 +11,9 @@ from comparing import Refused, in_channels
 from torch import nn
 
 import mmacmix
+from mmacmix.layers import WindowACmix
 
-MIN_SIDE = 64  # pixels; below, the last map of a family can have one row, and torch ties the record to that
+MIN_SIDE = 64  # pixels; below, the last map can have one row, and torch ties the record to that
 MAX_SIDE, MAX_BATCH = 2**14, 2**10
 STANDARD = {'', 'ai.onnx'}
 
@@ -37,6 +38,10 @@ def export(model: nn.Module, path: Path, args: Namespace) -> None:
     """
     start = time.time()
     height, width = args.shape
+    least = least_side(model)
+    if not args.fixed_size and min(args.shape) < least:
+        raise Refused(f'--shape must be at least {least} x {least} for this backbone, got {height} x {width}; '
+                      'with --fixed-size it may be smaller')
     print(f'recording at {height} x {width}: a minute or two', flush=True)
     program = record(model, height, width, args.fixed_size)
     if args.format == 'torch':
@@ -49,7 +54,9 @@ def export(model: nn.Module, path: Path, args: Namespace) -> None:
 def record(model: nn.Module, height: int, width: int, fixed_size: bool) -> torch.export.ExportedProgram:
     sizes = {0: torch.export.Dim('batch', min=1, max=MAX_BATCH)}
     if not fixed_size:
-        sizes.update({2 + i: torch.export.Dim(name, min=MIN_SIDE, max=MAX_SIDE) for i, name in enumerate(('height', 'width'))})
+        least = least_side(model)
+        for dim, name in ((2, 'height'), (3, 'width')):
+            sizes[dim] = torch.export.Dim(name, min=least, max=MAX_SIDE)
     image = torch.randn(2, in_channels(model), height, width)
     try:
         with torch.no_grad():
@@ -57,6 +64,12 @@ def record(model: nn.Module, height: int, width: int, fixed_size: bool) -> torch
     except Exception as error:  # of many classes, most of them private
         advice = '' if fixed_size else '; with --fixed-size it may be possible'
         raise Refused(f'torch cannot record this backbone{advice}: {type(error).__name__}: {error}') from error
+
+
+def least_side(model: nn.Module) -> int:
+    """Pixels from which a record with open sizes holds; the last map of Swin-ACmix must have two windows a side."""
+    windows = [layer.window_size for layer in model.modules() if isinstance(layer, WindowACmix)]
+    return model.patch_size * 2 ** model.out_indices[-1] * max(windows) + 1 if windows else MIN_SIDE
 
 
 def write_onnx(program: torch.export.ExportedProgram, model: nn.Module, path: Path, args: Namespace) -> None:
