@@ -37,7 +37,8 @@ def paths(tmp_path_factory):
             shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
     if importlib.metadata.packages_distributions()['mim'] == ['onedl-mim']:
-        run([*pip, 'install', '--no-deps', '--no-build-isolation', '--prefix', base / 'site', '-e', source])
+        run([*pip, 'install', '--no-deps', '--no-build-isolation', '--ignore-installed',
+             '--prefix', base / 'site', '-e', source])
         installed, = (base / 'site').rglob('mmacmix-*.dist-info')
         return installed.parent, source
     run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', base, source])
