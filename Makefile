@@ -1,5 +1,6 @@
 # make demo   train, test and picture a detector and a segmenter with ACmix backbones
 # make test   the test suite
+# make nightly  the test suite with its long tests (an hour or two on 2 cores)
 # make docs   the site, in docs/_build/html
 # make lint   ruff
 # make env    only make .venv, which the others do first when it is missing or out of date
@@ -11,7 +12,7 @@ STACK ?= stock
 BIN := $(if $(filter stock,$(STACK)),.venv,.venv-$(STACK))/bin
 export STACK
 
-.PHONY: help env demo test docs lint
+.PHONY: help env demo test nightly docs lint
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,6 +26,9 @@ demo: env
 
 test: env
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile tests
+
+nightly: env
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile --nightly tests
 
 docs: env
 	@OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

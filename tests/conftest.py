@@ -16,6 +16,21 @@ if not torch.cuda.is_available() and importlib.util.find_spec('triton'):
         _patch.setenv('TRITON_INTERPRET', '1')
         importlib.import_module('mmacmix.ops.triton_kernels')
 
+def pytest_addoption(parser):
+    parser.addoption('--nightly', action='store_true', help='run the long tests too, and more cases of the random ones')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'nightly: takes minutes; runs with --nightly only')
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption('--nightly'):
+        for item in items:
+            if item.get_closest_marker('nightly'):
+                item.add_marker(pytest.mark.skip(reason='runs with --nightly only'))
+
+
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
 
 
