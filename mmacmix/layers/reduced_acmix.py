@@ -153,7 +153,10 @@ class SpatialReductionACmix(nn.Module):
         kv = kv.permute(0, 3, 1, 2)
         if self.sr_ratio > 1:
             kv = _enlarge(kv, size)
-        maps = torch.cat([q.permute(0, 3, 1, 2), kv], 1).unflatten(1, (3, self.num_heads, -1))
+        maps = torch.cat([q.permute(0, 3, 1, 2), kv], 1)
+        if exporting():
+            maps = maps.contiguous()  # comparing strides of channels last would tie the record to some widths
+        maps = maps.unflatten(1, (3, self.num_heads, -1))
         if merged.mixing is None:
             inputs = maps.flatten(1, 2).transpose(1, 2)  # (B, d, 3 * heads, H, W)
             ones = torch.ones_like(inputs[:, :, :1])  # the input of fc's bias
