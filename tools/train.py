@@ -13,7 +13,12 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
-from mmacmix.engine import check_data_paths
+from mmacmix.engine import (
+    SetupError, check_data_paths, check_names, check_options, check_pretrained, check_work_dir,
+)
+
+sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
+from explain import build_data  # noqa: E402
 
 
 def parse_args(argv=None):
@@ -49,12 +54,15 @@ def load_config(args):
     if not osp.isfile(args.config):
         raise FileNotFoundError(f'the config must be an existing file, got config={args.config}')
     cfg = Config.fromfile(args.config)
+    check_options(cfg, args.cfg_options or {})
     cfg.merge_from_dict(args.cfg_options or {})
+    check_names(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    check_work_dir(cfg.work_dir)
     return cfg
 
 
@@ -120,6 +128,7 @@ def prepare(args):
     load_from = cfg.get('load_from')
     if load_from and '://' not in load_from and not osp.isfile(load_from):
         raise FileNotFoundError(f'load_from must be an existing file, got load_from={load_from}')
+    check_pretrained(cfg)
     check_data_paths(cfg, ('train', 'val'))
     return cfg
 
@@ -129,10 +138,14 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, SyntaxError, ValueError) as error:
         sys.exit(f'train.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    try:
+        build_data(runner, ('train', 'val'))
+        runner.train()
+    except SetupError as error:
+        sys.exit(f'train.py: error: {error}')
 
 
 if __name__ == '__main__':
