@@ -9,12 +9,12 @@ import os.path as osp
 import sys
 from copy import deepcopy
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import ConfigDict, DictAction
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
-from mmacmix.engine import SetupError, check_data_paths, check_names, check_options, check_work_dir
+from mmacmix.engine import SetupError, check_data_paths, check_work_dir, read_config
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -58,15 +58,10 @@ def parse_args(argv=None):
 
 def load_config(args):
     """Read args.config, merge the overrides and settle the checkpoint and the work dir."""
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'the config must be an existing file, got config={args.config}')
     if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise FileNotFoundError(
             f'the checkpoint must be an existing file, got checkpoint={args.checkpoint}')
-    cfg = Config.fromfile(args.config)
-    check_options(cfg, args.cfg_options or {})
-    cfg.merge_from_dict(args.cfg_options or {})
-    check_names(cfg)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint
     if args.work_dir is not None:
@@ -198,7 +193,7 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
-    except (FileNotFoundError, SyntaxError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f'test.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     try:

@@ -7,15 +7,13 @@ import os
 import os.path as osp
 import sys
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
-from mmacmix.engine import (
-    SetupError, check_data_paths, check_names, check_options, check_pretrained, check_work_dir,
-)
+from mmacmix.engine import SetupError, check_data_paths, check_pretrained, check_work_dir, read_config
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -51,12 +49,7 @@ def parse_args(argv=None):
 
 def load_config(args):
     """Read args.config, merge the overrides and settle the work dir."""
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'the config must be an existing file, got config={args.config}')
-    cfg = Config.fromfile(args.config)
-    check_options(cfg, args.cfg_options or {})
-    cfg.merge_from_dict(args.cfg_options or {})
-    check_names(cfg)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -138,7 +131,7 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
-    except (FileNotFoundError, SyntaxError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f'train.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     try:

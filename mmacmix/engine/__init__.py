@@ -1,7 +1,7 @@
 """What runs beside training and testing: checks before the start and of the checkpoint, and records of the rates."""
 
 from mmacmix.engine.checkpoint_guard import CheckpointGuardHook
-from mmacmix.engine.config_checks import SetupError, check_names, check_options, check_pretrained, check_work_dir
+from mmacmix.engine.config_checks import SetupError, check_pretrained, check_work_dir, read_config
 from mmacmix.engine.data_paths import check_data_paths
 from mmacmix.engine.mixing_rates import MixingRatesHook
 from mmacmix.engine.start_check import StartCheckHook
@@ -12,8 +12,7 @@ __all__ = [
     'SetupError',
     'StartCheckHook',
     'check_data_paths',
-    'check_names',
-    'check_options',
     'check_pretrained',
     'check_work_dir',
+    'read_config',
 ]

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import os
 import os.path as osp
-from typing import Iterable, Iterator, Tuple
+from typing import Iterable, Iterator, Optional, Tuple
 
 from mmengine import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -31,6 +31,28 @@ READ = (
 
 class SetupError(ValueError):
     """Something in the config or in the data cannot work; the message says what to change."""
+
+
+def read_config(path: str, options: Optional[dict] = None) -> Config:
+    """A config with the settings of ``--cfg-options`` in it.
+
+    Raises:
+        FileNotFoundError: The file, or one in its ``_base_``, does not exist.
+        SetupError: One of them has a mistake of syntax; an option is not read, or a name is not found by the host.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'the config must be an existing file, got config={path}')
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'_base_ must name existing files, got config={path} ({error})') from error
+    except SyntaxError as error:
+        raise SetupError(f'{path}, or a file in its _base_, has a mistake of syntax: {error}') from error
+    options = options or {}
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    check_names(cfg)
+    return cfg
 
 
 def check_options(cfg: Config, options: Iterable[str]) -> None:

@@ -115,10 +115,10 @@ class ChannelWatch:
                 return
             taken, axis = _taken(module)
             if taken and x.dim() > 1 and x.size(axis) != taken:
-                seen = '; '.join(f'the maps of the {part} have {channels}' for part, channels in self.maps.items())
+                seen = ', '.join(f'{part} {channels}' for part, channels in self.maps.items())
                 raise SetupError(
                     f'channels must fit: model.{name} takes {taken}, and is given {x.size(axis)}; set in_channels of '
-                    f'model.{_owner(name)}{" (" + seen + " channels)" if seen else ""}'
+                    f'model.{_owner(name)}{" (channels of maps: " + seen + ")" if seen else ""}'
                 )
 
         return hook

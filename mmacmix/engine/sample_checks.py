@@ -141,7 +141,7 @@ def _check_label_map(dataset: object, path: str, size: tuple, setting: str, trai
             )
     values = np.asarray(labels)
     if values.ndim != 2:
-        raise SetupError(f'a label map must have one channel, of class numbers, got a {labels.mode} image: {path}')
+        raise SetupError(f'a label map must have one channel, of class numbers, got {labels.mode} in {path}')
     classes = dataset.metainfo.get('classes')
     wrong = [value for value in np.unique(values).tolist() if classes and target(dataset, value) is None]
     if wrong:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import cv2
+import mmengine.device
 import numpy as np
 import pytest
 import torch
@@ -64,10 +65,9 @@ def swapped(folder, first, second):
 simple('the config does not exist', 'no/where.py')
 simple('a mistake of syntax in the config', 'fpn', text='model = dict(')
 option('a key of `--cfg-options` is misspelt', 'fpn', 'laod_from=weights.pth')
-option('the value of an option of the wrong type', 'fpn', 'train_dataloader.batch_size=0')
+option('`batch_size` is 0', 'fpn', 'train_dataloader.batch_size=0')
 simple('`--resume` of a file that does not exist', 'fpn', '--resume', 'gone.pth')
 option('`load_from` does not exist', 'fpn', 'load_from=gone.pth')
-simple('mixed precision on a CPU', 'fpn', '--amp')
 simple('a checkpoint to test that does not exist', 'fpn', 'gone.pth', tool='test')
 option('a negative learning rate', 'fpn', 'optim_wrapper.optimizer.lr=-0.1')
 
@@ -76,6 +76,13 @@ option('a negative learning rate', 'fpn', 'optim_wrapper.optimizer.lr=-0.1')
 def _(user):
     (user.folder / 'mine.py').write_text("_base_ = 'configs/no_such_base.py'\n")
     user.train(str(user.folder / 'mine.py'))
+
+
+@mistake('mixed precision on a CPU')
+def _(user):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mmengine.device, 'get_device', lambda: 'cpu')
+        user.train('fpn', '--amp')
 
 
 @mistake('the work dir cannot be written')
@@ -243,7 +250,7 @@ def _(user):
 @mistake('the metric reads annotations that have the same numbers for other images')
 def _(user):
     edited(user.coco / TRAINING,
-           lambda content: [image.update(file_name=f'other{image["id"]}.jpg') for image in content['images']])
+           lambda content: [image.update(file_name=f'{image["id"]}_of_another.jpg') for image in content['images']])
     user.test('retinanet', user.trained('retinanet').checkpoint,
               options=[f'test_evaluator.ann_file={user.coco / TRAINING}'])
 
@@ -330,7 +337,29 @@ def test_mistake(user, monkeypatch, name, message):
     assert re.fullmatch(pattern, said.strip(), re.S), said
 
 
-def test_what_is_right_is_trained(user):
-    for name in ('retinanet', 'fpn'):
-        user.train(name)
-        assert list((user.folder / 'work').glob('*_1.pth'))
+WRAP = '''
+inner = dict(_base_.train_dataloader.dataset, **train_dataloader['dataset'])
+train_dataloader['dataset'] = dict(_delete_=True, {})
+'''
+RIGHT = dict(
+    repeated=('retinanet', WRAP.format("type='RepeatDataset', times=2, dataset=inner")),
+    joined=('fpn', WRAP.format("type='ConcatDataset', datasets=[inner, inner]")),
+    balanced=('retinanet', WRAP.format("type='ClassBalancedDataset', oversample_thr=0.1, dataset=inner")),
+    frozen=('fpn', 'model["backbone"].update(frozen_stages=2, init_cfg=dict(type="Pretrained", checkpoint="w.pth"))'),
+    without_neck=('upernet', ''),
+    of_another_host=('retinanet', """
+model['backbone'] = dict(_delete_=True, type='ResNet', depth=18, num_stages=4, out_indices=(1, 2, 3), base_channels=8)
+model['neck']['in_channels'] = [16, 32, 64]
+"""),
+)
+
+
+@pytest.mark.parametrize('name', RIGHT)
+def test_what_is_right_is_trained(user, monkeypatch, name):
+    """Label maps of half the size are among it: the pipeline brings both to one."""
+    monkeypatch.chdir(user.folder)
+    torch.save(ResNetACmix(26, stem_channels=8, base_channels=8).state_dict(), 'w.pth')
+    label_map(user, np.ones((32, 32), np.uint8))
+    config, text = RIGHT[name]
+    user.train(config, text='\n' + text)
+    assert list((user.folder / 'work').glob('*_1.pth'))

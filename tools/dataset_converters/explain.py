@@ -16,7 +16,7 @@ def build_data(runner, splits):
             getattr(runner, f'{split}_loop')
     except Exception as error:
         findings = Findings(quiet=True)
-        check(runner.cfg, findings, 8, {}, splits)
+        check(runner.cfg, findings, 8, {}, [split])
         if findings.errors:
             raise SetupError(
                 f'the data cannot be used: {some(findings.errors)} (the host said: {error!r:.100})') from error

@@ -25,7 +25,8 @@ def check_label_maps(dataset, setting, findings, most, expected=None):
     images, maps = (dataset.data_prefix.get(key) for key in ('img_path', 'seg_map_path'))
     if not pairs:
         suffixes = sorted({osp.splitext(name)[1] for name in files_below(images)})
-        findings.error(f'no image *{dataset.img_suffix} in {images}, the files there end with {some(suffixes)}; '
+        there = f'the files there end with {some(suffixes)}' if suffixes else 'which is empty'
+        findings.error(f'no image *{dataset.img_suffix} in {images}, {there}; '
                        f'see {setting}.img_suffix and .data_prefix.img_path')
         return
     findings.ok(f'{images}: {number(len(pairs), "image")} *{dataset.img_suffix}')
