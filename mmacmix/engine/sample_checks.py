@@ -166,8 +166,8 @@ def out_of_range(dataset: object) -> str:
     """Which labels a data set of mmseg allows."""
     first, count = int(dataset.reduce_zero_label), len(dataset.label_map or dataset.metainfo['classes'])
     zero = ', 0 (ignored)' if first else ''
-    return (f'with {count} classes and reduce_zero_label={dataset.reduce_zero_label}, labels must be {first} to '
-            f'{count - 1 + first}{zero} or 255 (ignored)')
+    return (f'with {count} classes and reduce_zero_label={dataset.reduce_zero_label}, labels are {first} to '
+            f'{count - 1 + first}{zero} and 255 (ignored)')
 
 
 def _local(step: object, path: object) -> bool:
