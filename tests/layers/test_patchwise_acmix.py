@@ -167,6 +167,18 @@ def test_wrong_arguments(options, message):
         PatchwiseACmix(32)(torch.randn(1, 31, 4, 4))
 
 
+def test_autocast_does_not_reach_the_moments():
+    q, k = torch.randn(2, 2, 4, 9, 8)
+    results = []
+    for enabled in (True, False):
+        torch.manual_seed(1)
+        module = layer().float().train()
+        norm = module.conv_w[0]
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            results.append([*module._first_norm(norm, q, k), norm.running_mean, norm.running_var])
+    assert all(torch.equal(a, e) for a, e in zip(*results))
+
+
 def test_autocast(relative_error):
     module = layer().float().eval()
     x = torch.randn(2, 64, 9, 8)
