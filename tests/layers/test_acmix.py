@@ -227,6 +227,8 @@ def test_start_survives_the_init_of_a_parent():
     parent.init_weights()
     assert not torch.equal(parent.conv.weight, before)
     assert is_shift(parent.acmix.dep_conv.weight)
+    for conv in (parent.acmix.conv1, parent.acmix.conv2, parent.acmix.conv3, parent.acmix.conv_p, parent.acmix.fc):
+        assert conv.weight.abs().max() <= conv.in_channels**-0.5  # as torch's own start
 
 
 @pytest.mark.parametrize('make', [lambda x: x.to(memory_format=torch.channels_last), lambda x: x[..., 1::2]])
