@@ -59,7 +59,8 @@ def planted(text, fault):
     """
     times = text.count(fault.old)
     if times != 1 or fault.new == fault.old:
-        raise ValueError(f'{fault.name}: old must be in {fault.file} just once and differ from new, got it {times} times')
+        raise ValueError(f'{fault.name}: old must be in {fault.file} just once and differ from new, '
+                         f'got it {times} times')
     return text.replace(fault.old, fault.new)
 
 
@@ -117,8 +118,8 @@ def main(argv=None):
             outcome = run_tests(copy, fault.tests)
         red = outcome.code == FAILED and outcome.failed
         seconds = time.monotonic() - start
-        print(f'{number:2}/{len(faults)} {"red  " if red else "GREEN"} {seconds:4.0f} s  {fault.name:32} {outcome.failed}',
-              flush=True)
+        colour = 'red  ' if red else 'GREEN'
+        print(f'{number:2}/{len(faults)} {colour} {seconds:4.0f} s  {fault.name:32} {outcome.failed}', flush=True)
         if not red:
             survived.append(fault.name)
             if outcome.code:

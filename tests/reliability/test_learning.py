@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
+from mmacmix.checkpoints import read_checkpoint
 from mmacmix.state_dicts import mixing_layers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +92,7 @@ def learn(images, tmp_path):
         figures, = (tmp_path / 'test').glob('*/*.json')
         figure = json.loads(figures.read_text())['coco/bbox_mAP_50']
         print(f'{family} {options}: AP50 {figure}')
-        return figure, torch.load(checkpoint)['state_dict']
+        return figure, read_checkpoint(str(checkpoint))['state_dict']
 
     return call
 
