@@ -32,7 +32,7 @@ def test_stale_faults_are_refused(old):
 
 
 TESTS = {
-    'red': 'from mmacmix.ops.window import Window\ndef test_pad():\n    assert Window(7, 1, 1, 1.).pad == 3\n',
+    'red': 'import mmacmix\ndef test_version():\n    assert mmacmix.__version__[0].isdigit()\n',
     'green': 'def test_nothing():\n    pass\n',
     'broken': 'import mmacmix.no_such_module\ndef test_nothing():\n    pass\n',
 }
@@ -43,7 +43,7 @@ def test_what_counts_as_red(kind, tmp_path, monkeypatch, capsys):
     """A test that fails, and no other end."""
     test = tmp_path / 'test_it.py'
     test.write_text(TESTS[kind])
-    fault = Fault('wide', 'mmacmix/ops/window.py', 'self.kernel_size // 2 *', 'self.kernel_size *', (str(test),), 'why')
+    fault = Fault('lettered', 'mmacmix/__init__.py', "__version__ = '", "__version__ = 'v", (str(test),), 'why')
     monkeypatch.setattr(run, 'FAULTS', [fault])
     if kind == 'broken':
         with pytest.raises(SystemExit, match='without a fault the tests must be green, got'):
@@ -54,7 +54,7 @@ def test_what_counts_as_red(kind, tmp_path, monkeypatch, capsys):
     assert run.main([]) == (kind == 'green')
     said = capsys.readouterr().out
     assert 'without a fault: green' in said
-    assert ('1 of 1 faults turned the tests red' if kind == 'red' else 'survived: wide') in said
+    assert ('1 of 1 faults turned the tests red' if kind == 'red' else 'survived: lettered') in said
 
 
 def test_unknown_names(capsys):
