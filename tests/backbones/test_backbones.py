@@ -396,7 +396,7 @@ def test_resnet_wrong_arguments(change, message):
 def test_san_keeps_the_order_of_the_official_network():
     """Pooled, widened, blocks of norm, ReLU, attention, norm, ReLU, 1x1 convolution and identity, norm, ReLU."""
     model = build('san').double().train()
-    x = torch.randn(2, 3, 48, 64, dtype=torch.float64)
+    x = torch.randn(2, 3, 32, 64, dtype=torch.float64)
     outs = model(x)
     expected = model.bn_in(model.conv_in(x)).relu()
     for level in range(5):
