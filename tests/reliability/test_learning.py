@@ -48,7 +48,7 @@ val_dataloader = loader
 test_dataloader = loader
 val_evaluator = dict(ann_file='{data}/coco/annotations/instances_train2017.json')
 test_evaluator = val_evaluator
-train_cfg = dict(max_iters=150, val_interval=151)
+train_cfg = dict(max_iters=150, val_interval=150)
 optim_wrapper = dict(optimizer=dict(lr=3e-3), clip_grad=dict(max_norm=5.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=20),
