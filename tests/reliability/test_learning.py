@@ -1,7 +1,7 @@
 """Every family learns: a narrow detector knows 8 images of the demo by heart in 150 iterations.
 
-Through tools/train.py and tools/test.py, with the heads and the measure of MMDetection. With a backbone that stays at its
-start neck and head alone stay below, so that it is the backbone whose gradients do it.
+Through tools/train.py and tools/test.py, with the heads and the measure of MMDetection. With a backbone that stays at
+its start neck and head alone stay below, so that it is the backbone whose gradients do it.
 """
 import json
 import os
