@@ -33,6 +33,8 @@ def join_cpu_processes(cfg: Config, training: bool) -> None:
             'batch normalisation over several processes must have an accelerator, which was not found, '
             f'got {setting}={owner.sync_bn}: --cfg-options {setting}=None normalises in each process'
         )
+    if 'sync_bn' in owner:
+        owner.sync_bn = None  # without effect in a test, but torch would refuse it there too
     if owner.get(name) is None:
         owner[name] = dict()
     if owner.get('type') == 'FSDPStrategy':
