@@ -24,7 +24,9 @@ def join_cpu_processes(cfg: Config, training: bool) -> None:
     if cfg.launcher != 'pytorch':
         raise ValueError(f'without an accelerator --launcher must be pytorch, got --launcher {cfg.launcher}')
     if 'runner_type' in cfg:
-        owner, name = cfg.setdefault('strategy', dict(type='DDPStrategy')), 'model_wrapper'
+        if cfg.get('strategy') is None:
+            cfg.strategy = dict(type='DDPStrategy')
+        owner, name = cfg.strategy, 'model_wrapper'
     else:
         owner, name = cfg, 'model_wrapper_cfg'
     if training and owner.get('sync_bn') is not None:

@@ -1,4 +1,4 @@
-"""Training of small backbones on a share of a batch: by the tests on the whole of it, as a program in one of two processes.
+"""Training of small backbones on a batch, by the tests, or on half of it, as a program in one of two processes.
 
     python processes.py RANK FOLDER [all]
 """

@@ -21,8 +21,9 @@ def pair(tmp_path_factory, pytestconfig):
     env = dict(os.environ, OMP_NUM_THREADS='1')
     which = ['all'] if pytestconfig.getoption('--nightly') else []
     running = [
-        subprocess.Popen([sys.executable, str(HERE / 'processes.py'), str(rank), str(folder), *which], env=env, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        subprocess.Popen(
+            [sys.executable, str(HERE / 'processes.py'), str(rank), str(folder), *which], env=env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for rank in range(2)]
     try:
         outputs = [process.communicate(timeout=1200)[0] for process in running]

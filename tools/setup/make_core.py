@@ -1,6 +1,6 @@
 """Make .venv-torch-VERSION, the environment of `make core TORCH=VERSION`.
 
-It has that release of torch, mmengine, and mmcv without its compiled operators: what operators, layers and backbones need.
+It has that release of torch, mmengine, and mmcv without its compiled operators: what the backbones need.
 
 Works with every Python that this release of torch has a wheel for. A second run finds nothing to do.
 """
