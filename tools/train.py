@@ -13,7 +13,14 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
-from mmacmix.engine import SetupError, check_data_paths, check_pretrained, check_work_dir, join_cpu_processes, read_config
+from mmacmix.engine import (
+    SetupError,
+    check_data_paths,
+    check_pretrained,
+    check_work_dir,
+    join_cpu_processes,
+    read_config,
+)
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
