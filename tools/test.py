@@ -14,7 +14,7 @@ from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
-from mmacmix.engine import SetupError, check_data_paths, check_work_dir, read_config
+from mmacmix.engine import SetupError, check_data_paths, check_work_dir, join_cpu_processes, read_config
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -193,6 +193,7 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
+        join_cpu_processes(cfg, training=False)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'test.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

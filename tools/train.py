@@ -13,7 +13,14 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
-from mmacmix.engine import SetupError, check_data_paths, check_pretrained, check_work_dir, read_config
+from mmacmix.engine import (
+    SetupError,
+    check_data_paths,
+    check_pretrained,
+    check_work_dir,
+    join_cpu_processes,
+    read_config,
+)
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -131,6 +138,7 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
+        join_cpu_processes(cfg, training=True)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'train.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
