@@ -88,6 +88,7 @@ def train(data, tmp_path):
             for name in ('cfg', 'dataloader', 'evaluator'):
                 cfg[f'{split}_{name}'] = None
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps)
+        cfg.param_scheduler = None  # no warm-up, in which little would happen
         cfg.default_hooks.checkpoint.update(interval=10**6, save_last=False)
         cfg.work_dir = str(tmp_path)
         cfg.experiment_name = f'{family}_{len(list(tmp_path.iterdir()))}'
