@@ -32,6 +32,14 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason='runs with --nightly only'))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests recorded as 'cases': how many they saw, and the figures for docs/reliability.md."""
+    for report in terminalreporter.getreports('passed'):
+        for name, value in report.user_properties:
+            if name == 'cases' and report.when == 'call':
+                terminalreporter.write_line(value)
+
+
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
 
 

@@ -236,7 +236,8 @@ class ResNetACmix(Backbone):
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         on_cpu = x.device.type == 'cpu'
-        if on_cpu:  # the faster format there
+        if on_cpu and x.size(3) > 1:  # the faster format there
+            # Of one column torch (2.13) makes a bfloat16 gradient of the kernels that is garbage in this format.
             x = x.contiguous(memory_format=torch.channels_last)
         x = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
         x = self.maxpool(x)

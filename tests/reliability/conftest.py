@@ -1,10 +1,16 @@
-"""The small data and configs of the tools' tests, in copies that may be broken."""
+"""The small data and configs of the tools' tests, in copies that may be broken; helpers that are no tests."""
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+for _name in ('plain', 'cases'):
+    _spec = importlib.util.spec_from_file_location(f'reliability_{_name}', Path(__file__).with_name(f'{_name}.py'))
+    sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_spec.name])
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools' / 'conftest.py'
 spec = importlib.util.spec_from_file_location('tools_conftest', TOOLS)

@@ -1,0 +1,143 @@
+"""The demo's segmenter in training, with a small backbone of every family: half precision, and fast against plain."""
+
+import contextlib
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.runner import Runner
+from reliability_plain import definitions
+
+ROOT = Path(__file__).resolve().parents[2]
+BACKBONES = {
+    'resnet': (dict(type='mmacmix.ResNetACmix', depth=26, base_channels=8, stem_channels=8), [32, 64, 128, 256]),
+    'swin': (
+        dict(type='mmacmix.SwinACmix', arch=dict(embed_dims=8, depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4))),
+        [8, 16, 32, 64],
+    ),
+    'pvt': (
+        dict(
+            type='mmacmix.PVTACmix',
+            arch=dict(
+                embed_dims=(8, 16, 40, 64),
+                depths=(2, 1, 2, 1),
+                num_heads=(1, 2, 5, 8),
+                sr_ratios=(8, 4, 2, 1),
+                mlp_ratios=(8, 8, 4, 4),
+            ),
+        ),
+        [8, 16, 40, 64],
+    ),
+    'san': (dict(type='mmacmix.SANACmix', depth=10, stem_channels=32), [128, 256, 512, 1024]),
+}
+HALF = [torch.bfloat16, torch.float16]
+
+
+class CPUAmpOptimWrapper(AmpOptimWrapper):
+    """mmengine's own in all but its start, which asks for an accelerator, and its autocast, which refuses float16."""
+
+    def __init__(self, cast_dtype, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self.cast_dtype = cast_dtype
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=2.0**10)
+
+    @contextlib.contextmanager
+    def optim_context(self, model):
+        with OptimWrapper.optim_context(self, model), torch.autocast('cpu', self.cast_dtype):
+            yield
+
+
+class Losses(Hook):
+    def __init__(self):
+        self.values = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.values.append(outputs['loss'].item())
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """The demo's data set, small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / 'tools' / 'demo'))
+        from make_dataset import make_dataset
+
+        out = tmp_path_factory.mktemp('data') / 'demo'
+        make_dataset(out, train=16, val=1, size=64)
+    return out
+
+
+@pytest.fixture()
+def train(data, tmp_path):
+    """train(family, steps, ...) trains the demo's segmenter and returns the runner and the losses."""
+
+    def run(family, steps, cast_dtype=None, dtype=torch.float32):
+        cfg = Config.fromfile(str(ROOT / 'configs/demo/fpn_resnet-acmix_demo.py'))
+        backbone, channels = BACKBONES[family]
+        cfg.model.backbone = backbone
+        cfg.model.data_preprocessor.size = (64, 64)
+        cfg.model.neck.update(in_channels=channels, out_channels=16)
+        cfg.model.decode_head.update(in_channels=[16] * 4, channels=16)
+        cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        cfg.train_dataloader.dataset.data_root = f'{data}/ade/'
+        for split in ('val', 'test'):
+            for name in ('cfg', 'dataloader', 'evaluator'):
+                cfg[f'{split}_{name}'] = None
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps)
+        cfg.param_scheduler = None  # no warm-up, in which little would happen
+        cfg.default_hooks.checkpoint.update(interval=10**6, save_last=False)
+        cfg.work_dir = str(tmp_path)
+        cfg.experiment_name = f'{family}_{len(list(tmp_path.iterdir()))}'
+        if cast_dtype is not None:
+            cfg.optim_wrapper.update(type=CPUAmpOptimWrapper, cast_dtype=cast_dtype)
+        runner, losses = Runner.from_cfg(cfg), Losses()
+        runner.register_hook(losses)
+        runner.model.to(dtype)
+        runner.model.backbone.register_forward_pre_hook(lambda module, args: (args[0].to(dtype),))
+        runner.train()
+        return runner, losses.values
+
+    return run
+
+
+def check_half(train, family, dtype, steps, record_property):
+    runner, losses = train(family, steps, cast_dtype=dtype)
+    assert len(losses) == steps and all(map(math.isfinite, losses))
+    state = runner.model.state_dict()
+    assert [name for name, x in state.items() if x.is_floating_point() and not x.isfinite().all()] == []
+    ends = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
+    skipped = steps - _steps_taken(runner)
+    record_property('cases', f'{family}, {dtype}: loss {ends[0]:.3f} to {ends[1]:.3f}, {skipped} steps skipped')
+    return ends, skipped
+
+
+def _steps_taken(runner):
+    return int(max(state['step'] for state in runner.optim_wrapper.optimizer.state.values()))
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason='no float16 on a CPU before')
+@pytest.mark.parametrize('dtype', HALF, ids=str)
+@pytest.mark.parametrize('family', BACKBONES)
+def test_half_precision_stays_finite(train, family, dtype, request, record_property):
+    steps = 200 if request.config.getoption('--nightly') else 6
+    ends, skipped = check_half(train, family, dtype, steps, record_property)
+    assert skipped <= steps // 50
+    if steps == 200:
+        assert ends[1] < 0.8 * ends[0]
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize('family', BACKBONES)
+def test_fast_paths_give_the_losses_of_the_definitions(train, family, dtype, request, record_property):
+    steps = 100 if request.config.getoption('--nightly') else 4
+    _, fast = train(family, steps, dtype=dtype)
+    with definitions():
+        _, plain = train(family, steps, dtype=dtype)
+    apart = [abs(a - b) for a, b in zip(fast, plain)]
+    record_property('cases', f'{family}, {dtype}: losses {max(apart):.1e} apart, in 10 steps {max(apart[:10]):.1e}')
+    assert len(apart) == steps and fast[0] != fast[-1]
+    assert max(apart) < 1e-4
