@@ -8,6 +8,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
+from mmacmix.checkpoint_files import register_loaders
 from mmacmix.safe_globals import allow_mmengine_globals
 
 MODELS = Registry(
@@ -18,3 +19,4 @@ HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmacmix', locations=['mma
 # A runner builds the model, and so imports this file, before it loads a checkpoint. The inferencers of the hosts load
 # first: for them configs name this file in custom_imports.
 allow_mmengine_globals()
+register_loaders()
