@@ -11,6 +11,10 @@ _LEFT_OUT = {pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pick
              pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.PERSID}
 
 
+class Unfit(ValueError):
+    """Why a file is no checkpoint."""
+
+
 class _Nothing:
     """Takes the place of any object."""
 
@@ -37,7 +41,7 @@ class Claims(pickle._Unpickler):
         stored: Gives the bytes that are stored of a tensor by its key; None in files that keep them elsewhere.
 
     Raises:
-        ValueError: A claim does not fit, or the pickle is not of the kind that torch writes.
+        Unfit: A claim does not fit, or the pickle is not of the kind that torch writes.
     """
 
     dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if bytes([code]) not in _LEFT_OUT}
@@ -52,19 +56,19 @@ class Claims(pickle._Unpickler):
 
     def persistent_load(self, pid: tuple) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5:
-            raise ValueError(f'a tensor must be stored under a key, got {pid!r:.80}')
+            raise Unfit(f'a tensor must be stored under a key, got {pid!r:.80}')
         kind, key, numel = str(pid[1]).rpartition('.')[2], pid[2], pid[4]
         dtype = torch.uint8 if kind == 'UntypedStorage' else torch.serialization.StorageType(kind).dtype
         if type(numel) is not int or numel < 0:
-            raise ValueError(f'a tensor must have a number of elements, got {numel!r:.80}')
+            raise Unfit(f'a tensor must have a number of elements, got {numel!r:.80}')
         size = self.claimed[str(key)] = numel * torch.empty(0, dtype=dtype).element_size()
         if size > (self.stored(key) if self.stored else self.limit):
-            raise ValueError(f'tensors must not be larger than what is stored, got {size} bytes for {key!r:.20}')
+            raise Unfit(f'tensors must not be larger than what is stored, got {size} bytes for {key!r:.20}')
         return _Storage(numel)
 
     def call(self, function: object, args: object) -> _Nothing:
         if not isinstance(function, str) or not isinstance(args, tuple):
-            raise ValueError(f'only functions with arguments may be called, got {type(function).__name__}')
+            raise Unfit(f'only functions with arguments may be called, got {type(function).__name__}')
         module, _, name = function.rpartition('.')
         if name == '_rebuild_from_type_v2':
             self.call(args[0], args[2])
@@ -73,12 +77,12 @@ class Claims(pickle._Unpickler):
             last = offset + sum((side - 1) * step for side, step in zip(shape, stride))
             if math.prod(shape) and (min(shape + stride + (offset,), default=0) < 0 or last >= storage.numel
                                      or math.prod(shape) > storage.numel):
-                raise ValueError(f'tensors must not be larger than what is stored, got shape {shape!r:.60}')
+                raise Unfit(f'tensors must not be larger than what is stored, got shape {shape!r:.60}')
         elif name == '_reconstruct':
             if args[1] != (0,):
-                raise ValueError(f'arrays must be made empty before they are filled, got shape {args[1]!r:.60}')
+                raise Unfit(f'arrays must be made empty before they are filled, got shape {args[1]!r:.60}')
         elif math.prod(max(n, 1) for n in args if type(n) is int) > self.limit:
-            raise ValueError(f'nothing must be larger than the file, got {function}{args!r:.60}')
+            raise Unfit(f'nothing must be larger than the file, got {function}{args!r:.60}')
         return _Nothing()
 
     def load_reduce(self) -> None:
@@ -88,7 +92,7 @@ class Claims(pickle._Unpickler):
     def load_newobj(self) -> None:
         args = self.stack.pop()
         if args != ():
-            raise ValueError(f'objects must be made without arguments, got {args!r:.60}')
+            raise Unfit(f'objects must be made without arguments, got {args!r:.60}')
         self.stack[-1] = _Nothing()
 
     def load_build(self) -> None:

@@ -5,15 +5,17 @@ import pickle
 import re
 import tarfile
 import zipfile
+from glob import escape as glob_escape
+from glob import glob
 from types import SimpleNamespace
-from typing import BinaryIO, Mapping, Optional
+from typing import BinaryIO, List, Mapping, Optional
 
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import mkdir_or_exist
 
-from mmacmix.checkpoint_claims import Claims
+from mmacmix.checkpoint_claims import Claims, Unfit
 from mmacmix.safe_globals import mmengine_globals
 
 ZIP, LEGACY_MAGIC = b'PK\x03\x04', 0x1950A86A20F9469CFC6C
@@ -70,9 +72,20 @@ def check_file(path: str) -> None:
     except PermissionError:
         raise
     except Exception as error:  # a damaged or crafted file can make the readers raise anything
-        own = type(error) is ValueError
-        reason = str(error) if own else f'it is damaged, or no checkpoint ({type(error).__name__})'
+        reason = str(error) if isinstance(error, Unfit) else f'it is damaged, or no checkpoint ({type(error).__name__})'
         raise ValueError(f'cannot read {path} as a checkpoint: {reason}') from error
+
+
+def whole_files(folder: str) -> List[str]:
+    """Checkpoint files of a folder that are whole, the newest first."""
+    whole = []
+    for path in sorted(glob(osp.join(glob_escape(folder), '*.pth')), key=osp.getmtime, reverse=True):
+        try:
+            check_file(path)
+        except ValueError:
+            continue
+        whole.append(path)
+    return whole
 
 
 def check_contents(checkpoint: object, path: str) -> None:
@@ -122,16 +135,16 @@ def _check_zip(file: BinaryIO, size: int) -> None:
         names = [entry.filename for entry in entries]
         folder = names[0].split('/')[0]
         if len(set(names)) < len(names) or not all(_inside(folder, name) for name in names):
-            raise ValueError('its parts must have names of their own inside one folder')
+            raise Unfit('its parts must have names of their own inside one folder')
         if f'{folder}/data.pkl' not in names or f'{folder}/constants.pkl' in names:
-            raise ValueError('it is an archive, but not of torch.save')
+            raise Unfit('it is an archive, but not of torch.save')
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError('its parts must not be compressed, and torch.save never does so')
+            raise Unfit('its parts must not be compressed, and torch.save never does so')
         if sum(entry.file_size for entry in entries) > size:
-            raise ValueError('its parts must not be larger than the file')
+            raise Unfit('its parts must not be larger than the file')
         broken = archive.testzip()
         if broken is not None:
-            raise ValueError(f'it is damaged: {broken} is not what was written')
+            raise Unfit(f'it is damaged: {broken} is not what was written')
         with archive.open(f'{folder}/data.pkl') as pickled:
             Claims(pickled, size, lambda key: archive.getinfo(f'{folder}/data/{key}').file_size).load()
 
@@ -139,14 +152,14 @@ def _check_zip(file: BinaryIO, size: int) -> None:
 def _check_legacy(file: BinaryIO, size: int) -> None:
     """The form of torch before 1.6: five pickles, and then every storage: 8 bytes of its size, and its content."""
     if tarfile.is_tarfile(file.name):
-        raise ValueError('it has the form of torch before version 0.4, which may run code')
+        raise Unfit('it has the form of torch before version 0.4, which may run code')
     if Claims(file, size).load() != LEGACY_MAGIC:
-        raise ValueError('it is no file of torch.save')
+        raise Unfit('it is no file of torch.save')
     claims = [Claims(file, size) for _ in range(4)]
     for claim in claims:
         claim.load()
     if sum(claims[2].claimed.values()) > size - file.tell():
-        raise ValueError('it is damaged: its end is missing')
+        raise Unfit('it is damaged: its end is missing')
 
 
 def _inside(folder: str, name: str) -> bool:

@@ -14,6 +14,7 @@ from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
+from mmacmix.checkpoint_files import check_file
 from mmacmix.engine import check_data_paths
 
 PICKLES = ('.pkl', '.pickle')
@@ -60,6 +61,8 @@ def load_config(args):
     if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise FileNotFoundError(
             f'the checkpoint must be an existing file, got checkpoint={args.checkpoint}')
+    if '://' not in args.checkpoint:
+        check_file(args.checkpoint)
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     cfg.launcher = args.launcher

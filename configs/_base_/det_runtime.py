@@ -6,13 +6,15 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1),
+    checkpoint=dict(type='mmacmix.WholeCheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
 # The first refuses a checkpoint of another model instead of loading the part that happens to fit;
-# the second records the rates of attention and convolution of every layer.
+# the second makes a resumed training equal to an undisturbed one (with SeededBatchSampler);
+# the third records the rates of attention and convolution of every layer.
 custom_hooks = [
     dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.SeedHook'),
     dict(type='mmacmix.MixingRatesHook', interval=100)]
 
 env_cfg = dict(

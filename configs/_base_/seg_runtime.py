@@ -7,13 +7,15 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3),
+    checkpoint=dict(type='mmacmix.WholeCheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'))
 # The first refuses a checkpoint of another model instead of loading the part that happens to fit;
-# the second records the rates of attention and convolution of every layer.
+# the second makes a resumed training equal to an undisturbed one (with SeededBatchSampler);
+# the third records the rates of attention and convolution of every layer.
 custom_hooks = [
     dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.SeedHook'),
     dict(type='mmacmix.MixingRatesHook', interval=100)]
 
 env_cfg = dict(

@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
+from mmacmix.checkpoint_files import check_contents
 from mmacmix.checkpoints import mismatch, unwrap
 from mmacmix.registry import HOOKS
 
@@ -20,6 +21,7 @@ class CheckpointGuardHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        check_contents(checkpoint, runner._load_from or 'the checkpoint')
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
