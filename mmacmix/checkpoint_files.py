@@ -122,9 +122,9 @@ def register_loaders() -> None:
 
 def _reason(error: Exception) -> str:
     """Not torch's own words where they advise to load the file unsafely."""
-    refused = re.search(r'(?i)unsupported global:? (?:GLOBAL )?(\S+)', str(error))
+    refused = re.search(r'(?i)unsupported global:? (?:GLOBAL )?(\S+)|got (getattr\(.*\))', str(error))
     if refused:
-        return f'it refers to {refused[1]}, and nothing but data is loaded from a file'
+        return f'it refers to {refused[1] or refused[2]}, and nothing but data is loaded from a file'
     words = str(error).split('. ')[0] if type(error) is RuntimeError and 'weights_only' not in str(error) else ''
     return words or f'it is damaged, or holds more than data ({type(error).__name__})'
 
