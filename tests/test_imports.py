@@ -15,7 +15,10 @@ ALLOWED = {  # part -> parts of our own, foreign packages it must not import
     'ops': ({'ops'}, MM),
     'layers': ({'ops', 'layers'}, MM),
     'backbones': ({'ops', 'layers', 'backbones', 'checkpoints', 'registry'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
-    'engine': ({'engine', 'checkpoint_files', 'checkpoints', 'registry', 'state_dicts'}, {'mmdet', 'mmseg', 'mmpretrain', 'mim'}),
+    'engine': (
+        {'engine', 'checkpoint_files', 'checkpoints', 'registry', 'state_dicts'},
+        {'mmdet', 'mmseg', 'mmpretrain', 'mim'},
+    ),
     'registry': ({'checkpoint_files', 'safe_globals'}, MM - {'mmengine'}),
     'checkpoints': ({'checkpoint_files', 'converters', 'safe_globals', 'state_dicts'}, MM - {'mmengine'}),
     'checkpoint_claims': (set(), MM),

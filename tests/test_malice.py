@@ -2,10 +2,13 @@
 
 import importlib.util
 import resource
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -13,8 +16,8 @@ from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS
 from mmengine.runner import Runner, load_checkpoint
 
-from mmacmix.checkpoint_files import _allowing_few, check_file, load_file
-from mmacmix.checkpoints import load_pretrained, read_checkpoint
+from mmacmix.checkpoint_files import _allowing_few, load_file
+from mmacmix.checkpoints import load_pretrained
 from mmacmix.safe_globals import mmengine_globals
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +51,7 @@ def runner(path, tmp_path, **options):
         experiment_name=f'{tmp_path.name}_{torch.rand(1).item()}', load_from=str(path), **options)))
 
 
-def tested(path, tmp_path):
+def evaluated(path, tmp_path):
     """As tools/test.py and the hosts' own do."""
     loader = dict(dataset=[torch.ones(2)], sampler=dict(type='DefaultSampler'), batch_size=1)
     options = dict(test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(
@@ -90,7 +93,7 @@ def converter(path, tmp_path, monkeypatch):
     raise ValueError(str(stop.value.code))
 
 
-DOORS = dict(tested=tested, resumed=resumed, init_cfg=init_cfg, init_cfg_of_mmengine=init_cfg_of_mmengine,
+DOORS = dict(evaluated=evaluated, resumed=resumed, init_cfg=init_cfg, init_cfg_of_mmengine=init_cfg_of_mmengine,
              loaded=loaded)
 
 
@@ -137,4 +140,102 @@ def test_converter(crafted, tmp_path, monkeypatch, capsys, name):
     with pytest.raises(ValueError) as refused:
         converter(file.path, tmp_path, monkeypatch)
     assert str(file.path) in str(refused.value) + capsys.readouterr().err
+    assert not file.canary.exists()
+
+
+@pytest.mark.parametrize('name', [name for name in FILES if name not in CRAFTED.NO_PICKLE])
+def test_older_torch(crafted, name):
+    """Before 2.6 torch is given another unpickler; what it would refuse has to be refused here."""
+    file = crafted(name)
+    with pytest.raises(Exception, match='Unsupported global|may only refer to the statistics|no attribute'):
+        torch.load(file.path, pickle_module=_allowing_few(), weights_only=False)
+    assert not file.canary.exists()
+
+
+# The allow-list.
+
+
+@pytest.fixture(scope='session')
+def own(tmp_path_factory):
+    """A checkpoint of mmengine's runner with what a metric and a loss leave in its message hub."""
+    folder = tmp_path_factory.mktemp('own')
+    loader = dict(dataset=[torch.ones(2)], sampler=dict(type='DefaultSampler'), batch_size=1)
+    run = Runner.from_cfg(Config(dict(
+        model=dict(type='Attacked'), work_dir=str(folder), default_scope='mmengine', experiment_name='own',
+        train_dataloader=loader, train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))))
+    run.message_hub.update_info('best_score', np.float64(0.5))
+    run.train()
+    return folder / 'epoch_1.pth'
+
+
+def spelt(path, target, old, new):
+    """The same checkpoint as another numpy writes it."""
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, 'w') as made:
+        for name in source.namelist():
+            made.writestr(name, source.read(name).replace(old, new))
+    return target
+
+
+def test_own_checkpoints_load(own, tmp_path):
+    for old, new in ((b'numpy._core.', b'numpy.core.'), (b'numpy.core.', b'numpy._core.')):
+        path = spelt(own, tmp_path / 'spelt.pth', old, new)
+        hub = load_file(str(path))['message_hub']
+        assert hub['log_scalars']['train/loss'].mean() > 0 and hub['runtime_info']['best_score'] == 0.5
+        older = torch.load(path, pickle_module=_allowing_few(), weights_only=False)['message_hub']
+        assert older['log_scalars']['train/loss'].mean() == hub['log_scalars']['train/loss'].mean()
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason='has no list')
+@pytest.mark.parametrize('name', mmengine_globals())
+def test_every_name_is_needed(own, tmp_path, name):
+    allowed = mmengine_globals()
+    del allowed[name]
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        torch.serialization.add_safe_globals([(value, key) for key, value in allowed.items()])
+        refused = 0
+        for old, new in ((b'numpy._core.', b'numpy.core.'), (b'numpy.core.', b'numpy._core.')):
+            try:
+                load_file(str(spelt(own, tmp_path / 'spelt.pth', old, new)))
+            except ValueError:
+                refused += 1
+        assert refused
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason='has no list')
+def test_nothing_else_is_allowed():
+    """The builtin getattr least of all."""
+    allowed = torch.serialization.get_safe_globals()
+    pairs = [entry for entry in allowed if isinstance(entry, tuple)]
+    assert {name for _, name in pairs} == set(mmengine_globals()) and getattr not in [value for value, _ in pairs]
+    # Classes without a name are torch's own.
+    assert {entry.__module__.split('.')[0] for entry in allowed if not isinstance(entry, tuple)} <= {'torch'}
+    assert set(mmengine_globals()) == {
+        'builtins.getattr', 'mmengine.logging.history_buffer.HistoryBuffer', 'numpy.ndarray', 'numpy.dtype',
+        'numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct', 'numpy.core.multiarray.scalar',
+        'numpy._core.multiarray.scalar', *(f'{type(np.dtype(kind)).__module__}.{type(np.dtype(kind)).__qualname__}'
+                                          for kind in ('float64', 'int64'))}
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_whole_tools(crafted, tmp_path, tool):
+    """A process as a user starts it."""
+    config = tmp_path / 'config.py'
+    config.write_text(
+        "custom_imports = dict(imports=['mmacmix.registry'], allow_failed_imports=False)\n"
+        "default_scope, model = 'mmengine', dict(type='BaseDataPreprocessor')\n"
+        "test_dataloader = dict(dataset=[0], sampler=dict(type='DefaultSampler'), batch_size=1)\n"
+        "test_cfg, test_evaluator = dict(), dict(type='DumpResults', out_file_path='x.pkl')\n"
+        + 'optim_wrapper = dict()\n' * (tool == 'train'))
+    file = crafted('config_text' if tool == 'train' else 'getattr_chain')
+    options = ['--resume', file.path] if tool == 'train' else [file.path]
+    command = [sys.executable, ROOT / 'tools' / f'{tool}.py', config, *options, '--work-dir', tmp_path / 'work']
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert f'cannot read {file.path} as a checkpoint: ' in done.stderr
     assert not file.canary.exists()

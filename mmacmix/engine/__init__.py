@@ -1,4 +1,4 @@
-"""What runs beside training and testing: checks before the start and of checkpoints, seeds, and records of the rates."""
+"""What runs beside training and testing: checks before the start, whole checkpoints, seeds, records of the rates."""
 
 from mmacmix.engine.checkpoint_guard import CheckpointGuardHook
 from mmacmix.engine.data_paths import check_data_paths

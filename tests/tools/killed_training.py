@@ -1,8 +1,11 @@
-"""Trains a config undisturbed, and again with SIGKILL and --resume: python killed_training.py CONFIG FOLDER SEED KIND...
+"""Trains a config undisturbed, and again with SIGKILL and --resume.
+
+python killed_training.py CONFIG FOLDER SEED KIND...
 
 Each KIND is one kill: 'any' comes at a random moment, 'write' when half of a checkpoint is written, 'name' when half of
-last_checkpoint is. A training that ends before its kill is compared, and the next one begins. All trainings are children
-of this process, which imports once. The last line is JSON: what is wrong, and how many kills and finished runs there were.
+last_checkpoint is. A training that ends before its kill is compared, and the next one begins. All trainings are
+children of this process, which imports once. The last line is JSON: what is wrong, and how many kills and finished
+runs there were.
 """
 import importlib
 import importlib.util
@@ -102,8 +105,8 @@ def differences(a, b, name=''):
     if isinstance(a, torch.Tensor):
         return [] if torch.equal(a, b) else [name]
     if isinstance(a, dict):
-        keys = set(a) ^ set(b)
-        return [f'{name}.{key}' for key in keys] + [x for k in set(a) & set(b) for x in differences(a[k], b[k], f'{name}.{k}')]
+        here = [f'{name}.{key}' for key in set(a) ^ set(b)]
+        return here + [x for k in set(a) & set(b) for x in differences(a[k], b[k], f'{name}.{k}')]
     if isinstance(a, (list, tuple)):
         return [x for i, (p, q) in enumerate(zip(a, b)) for x in differences(p, q, f'{name}.{i}')] + (
             [name] if len(a) != len(b) else [])
