@@ -222,20 +222,13 @@ def test_nothing_else_is_allowed():
                                           for kind in ('float64', 'int64'))}
 
 
-@pytest.mark.parametrize('tool', ['train', 'test'])
-def test_whole_tools(crafted, tmp_path, tool):
-    """A process as a user starts it."""
+def test_a_whole_process(crafted, tmp_path):
+    """tools/train.py as a user starts it; `mim test` is with the other tests of mim."""
     config = tmp_path / 'config.py'
-    config.write_text(
-        "custom_imports = dict(imports=['mmacmix.registry'], allow_failed_imports=False)\n"
-        "default_scope, model = 'mmengine', dict(type='BaseDataPreprocessor')\n"
-        "test_dataloader = dict(dataset=[0], sampler=dict(type='DefaultSampler'), batch_size=1)\n"
-        "test_cfg, test_evaluator = dict(), dict(type='DumpResults', out_file_path='x.pkl')\n"
-        + 'optim_wrapper = dict()\n' * (tool == 'train'))
-    file = crafted('config_text' if tool == 'train' else 'getattr_chain')
-    options = ['--resume', file.path] if tool == 'train' else [file.path]
-    command = [sys.executable, ROOT / 'tools' / f'{tool}.py', config, *options, '--work-dir', tmp_path / 'work']
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    assert done.returncode != 0
-    assert f'cannot read {file.path} as a checkpoint: ' in done.stderr
+    config.write_text("default_scope, model, optim_wrapper = 'mmengine', dict(type='Attacked'), dict()\n")
+    file = crafted('config_text')
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--resume', str(file.path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f'train.py: error: cannot read {file.path} as a checkpoint: its meta' in done.stderr
     assert not file.canary.exists()
