@@ -17,7 +17,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner, load_checkpoint
 
 from mmacmix.checkpoint_files import _allowing_few, load_file
-from mmacmix.checkpoints import load_pretrained
+from mmacmix.checkpoints import load_pretrained, read_checkpoint
 from mmacmix.safe_globals import mmengine_globals
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +84,11 @@ def loaded(path, tmp_path):
     load_checkpoint(Attacked(), str(path), map_location='cpu')
 
 
+def read(path, tmp_path):
+    """As tools/predict.py, tools/deployment/export_backbone.py and the analysis tools do."""
+    read_checkpoint(str(path))
+
+
 def converter(path, tmp_path, monkeypatch):
     tool = module_of(ROOT / 'tools/model_converters/convert_checkpoint.py')
     monkeypatch.setattr(sys, 'argv', ['convert', str(path), str(tmp_path / 'out.pth'), '--source', 'resnet'])
@@ -94,7 +99,7 @@ def converter(path, tmp_path, monkeypatch):
 
 
 DOORS = dict(evaluated=evaluated, resumed=resumed, init_cfg=init_cfg, init_cfg_of_mmengine=init_cfg_of_mmengine,
-             loaded=loaded)
+             loaded=loaded, read=read)
 
 
 @pytest.fixture
