@@ -1,6 +1,8 @@
 # make demo   train, test and picture a detector and a segmenter with ACmix backbones
 # make test   the test suite
 # make nightly  the test suite with its long tests (an hour or two on 2 cores)
+# make mutations  plant faults in a copy of the sources; each must turn the tests red (a quarter of an hour)
+# make core TORCH=2.0.1  the tests of operators, layers and backbones with this torch, in .venv-torch-2.0.1
 # make docs   the site, in docs/_build/html
 # make lint   ruff
 # make env    only make .venv, which the others do first when it is missing or out of date
@@ -12,7 +14,7 @@ STACK ?= stock
 BIN := $(if $(filter stock,$(STACK)),.venv,.venv-$(STACK))/bin
 export STACK
 
-.PHONY: help env demo test nightly docs lint
+.PHONY: help env demo test nightly mutations core docs lint
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -29,6 +31,15 @@ test: env
 
 nightly: env
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile --nightly tests
+
+mutations: env
+	@$(BIN)/python tests/mutations/run.py
+
+core:
+	$(if $(PYTHON),,$(error Python 3.8 or later must be on PATH (python3.11 or python3), got none))
+	@TORCH=$(TORCH) $(PYTHON) tools/setup/make_core.py
+	@OMP_NUM_THREADS=1 .venv-torch-$(TORCH)/bin/python -m pytest --import-mode=importlib --numprocesses 2 --dist loadfile \
+		tests/ops tests/layers tests/backbones
 
 docs: env
 	@OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

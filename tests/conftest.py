@@ -1,7 +1,5 @@
 """What tests of several areas share."""
 
-import importlib
-import importlib.util
 import json
 import zlib
 from pathlib import Path
@@ -10,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-if not torch.cuda.is_available() and importlib.util.find_spec('triton'):
+from mmacmix.ops.backends import why_not
+
+if not torch.cuda.is_available():
     # Kernels are made for Triton's interpreter, or for a GPU, when they are imported: before any test does.
     with pytest.MonkeyPatch.context() as _patch:
         _patch.setenv('TRITON_INTERPRET', '1')
-        importlib.import_module('mmacmix.ops.triton_kernels')
+        why_not('triton', torch.float32, torch.device('cpu'), 8)
+
 
 def pytest_addoption(parser):
     parser.addoption('--nightly', action='store_true', help='run the long tests too, and more cases of the random ones')

@@ -46,7 +46,7 @@ def test_command(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_why_triton_cannot_run_without_a_gpu(monkeypatch):
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
-    kernels = pytest.importorskip('mmacmix.ops.triton_kernels')
+    kernels = pytest.importorskip('mmacmix.ops.triton_kernels', exc_type=ImportError)
     monkeypatch.setattr(kernels, 'INTERPRETED', False)
     assert dict(report.backends())['triton'].startswith('cannot run: ')
     assert dict(report.devices())['GPU'] == 'none that torch can use'

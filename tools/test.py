@@ -9,13 +9,16 @@ import os.path as osp
 import sys
 from copy import deepcopy
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import ConfigDict, DictAction
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
 from mmacmix.checkpoint_files import check_file
-from mmacmix.engine import check_data_paths
+from mmacmix.engine import SetupError, check_data_paths, check_work_dir, join_cpu_processes, read_config
+
+sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
+from explain import build_data  # noqa: E402
 
 PICKLES = ('.pkl', '.pickle')
 
@@ -56,21 +59,19 @@ def parse_args(argv=None):
 
 def load_config(args):
     """Read args.config, merge the overrides and settle the checkpoint and the work dir."""
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'the config must be an existing file, got config={args.config}')
     if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise FileNotFoundError(
             f'the checkpoint must be an existing file, got checkpoint={args.checkpoint}')
     if '://' not in args.checkpoint:
         check_file(args.checkpoint)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    check_work_dir(cfg.work_dir)
     return cfg
 
 
@@ -195,15 +196,20 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
+        join_cpu_processes(cfg, training=False)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'test.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if args.out is not None and args.out.endswith(PICKLES):
-        # mmdet's own encodes masks compactly.
-        kind = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
-        runner.test_evaluator.metrics.append(
-            METRICS.build(dict(type=kind, out_file_path=args.out)))
-    runner.test()
+    try:
+        build_data(runner, ('test',))
+        if args.out is not None and args.out.endswith(PICKLES):
+            # mmdet's own encodes masks compactly.
+            kind = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+            runner.test_evaluator.metrics.append(
+                METRICS.build(dict(type=kind, out_file_path=args.out)))
+        runner.test()
+    except SetupError as error:
+        sys.exit(f'test.py: error: {error}')
 
 
 if __name__ == '__main__':

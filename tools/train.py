@@ -7,14 +7,24 @@ import os
 import os.path as osp
 import sys
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmacmix.checkpoint_files import check_file, whole_files
 from mmacmix.checkpoints import read_checkpoint
-from mmacmix.engine import check_data_paths
+from mmacmix.engine import (
+    SetupError,
+    check_data_paths,
+    check_pretrained,
+    check_work_dir,
+    join_cpu_processes,
+    read_config,
+)
+
+sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
+from explain import build_data  # noqa: E402
 
 
 def parse_args(argv=None):
@@ -47,15 +57,13 @@ def parse_args(argv=None):
 
 def load_config(args):
     """Read args.config, merge the overrides and settle the work dir."""
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'the config must be an existing file, got config={args.config}')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    check_work_dir(cfg.work_dir)
     return cfg
 
 
@@ -145,6 +153,7 @@ def prepare(args):
         raise FileNotFoundError(f'load_from must be an existing file, got load_from={load_from}')
     if load_from and '://' not in load_from and not cfg.get('resume'):
         check_file(load_from)
+    check_pretrained(cfg)
     check_data_paths(cfg, ('train', 'val'))
     return cfg
 
@@ -154,10 +163,15 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
+        join_cpu_processes(cfg, training=True)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'train.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    try:
+        build_data(runner, ('train', 'val'))
+        runner.train()
+    except SetupError as error:
+        sys.exit(f'train.py: error: {error}')
 
 
 if __name__ == '__main__':

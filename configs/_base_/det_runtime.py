@@ -9,10 +9,11 @@ default_hooks = dict(
     checkpoint=dict(type='mmacmix.WholeCheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
-# The first refuses a checkpoint of another model instead of loading the part that happens to fit;
-# the second makes a resumed training equal to an undisturbed one (with SeededBatchSampler);
-# the third records the rates of attention and convolution of every layer.
+# The first stops a run whose model and data do not fit, the second one whose checkpoint is of another model, where
+# mmengine would load the part that happens to fit; the third, with SeededBatchSampler, makes a resumed training equal
+# to an undisturbed one; the fourth records the rates of attention and convolution.
 custom_hooks = [
+    dict(type='mmacmix.StartCheckHook'),
     dict(type='mmacmix.CheckpointGuardHook'),
     dict(type='mmacmix.SeedHook'),
     dict(type='mmacmix.MixingRatesHook', interval=100)]

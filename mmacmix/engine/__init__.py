@@ -1,9 +1,12 @@
 """What runs beside training and testing: checks before the start, whole checkpoints, seeds, records of the rates."""
 
 from mmacmix.engine.checkpoint_guard import CheckpointGuardHook
+from mmacmix.engine.config_checks import SetupError, check_pretrained, check_work_dir, read_config
+from mmacmix.engine.cpu_processes import join_cpu_processes
 from mmacmix.engine.data_paths import check_data_paths
 from mmacmix.engine.mixing_rates import MixingRatesHook
 from mmacmix.engine.seeding import SeededBatchSampler, SeedHook
+from mmacmix.engine.start_check import StartCheckHook
 from mmacmix.engine.whole_checkpoints import WholeCheckpointHook
 
 __all__ = [
@@ -11,6 +14,12 @@ __all__ = [
     'MixingRatesHook',
     'SeedHook',
     'SeededBatchSampler',
+    'SetupError',
+    'StartCheckHook',
     'WholeCheckpointHook',
     'check_data_paths',
+    'check_pretrained',
+    'check_work_dir',
+    'join_cpu_processes',
+    'read_config',
 ]

@@ -1,11 +1,12 @@
 """Stops a run whose checkpoint does not fit the model; mmengine alone would load the part that does."""
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from mmacmix.checkpoint_files import check_contents
 from mmacmix.checkpoints import mismatch, unwrap
+from mmacmix.engine.config_checks import SetupError
+from mmacmix.engine.model_checks import unwrapped
 from mmacmix.registry import HOOKS
 
 
@@ -17,14 +18,12 @@ class CheckpointGuardHook(Hook):
     (``load_from``) needs the backbone's; heads may differ there, as for another number of classes.
 
     Raises:
-        ValueError: Something that is needed does not fit; the message lists what.
+        SetupError: Something that is needed does not fit; the message lists what.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         check_contents(checkpoint, runner._load_from or 'the checkpoint')
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrapped(runner.model)
         own, state = model.state_dict(), unwrap(checkpoint)
         fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         if fine_tuning:
@@ -34,7 +33,7 @@ class CheckpointGuardHook(Hook):
             )
         problem = mismatch(own, state)
         if problem:
-            raise ValueError(
+            raise SetupError(
                 f'{runner._load_from or "the checkpoint"} does not fit {type(model).__name__} of this config: '
                 f'{problem}'
             )

@@ -314,7 +314,7 @@ def _moments(
         raise ValueError(f'batch normalisation in training must have 2 pixels or more, got {tuple(q.shape)}')
     mean = first / pixels
     variance = (second / pixels - mean.square()).clamp_min(0)
-    centre = torch.cat([centres[0], centres[1].repeat_interleave(kernel_size**2)])
+    centre = torch.cat([centres[0], centres[1].unsqueeze(1).expand(-1, kernel_size**2).flatten()])
     return mean + centre, variance, pixels
 
 

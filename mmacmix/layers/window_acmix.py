@@ -315,7 +315,7 @@ class WindowACmix(nn.Module):
 def _relative_position_index(window: int) -> Tensor:
     """Row of the bias table for each pair of pixels of a window, (window**2, window**2)."""
     place = torch.arange(window)
-    y, x = place.repeat_interleave(window), place.repeat(window)
+    y, x = (part.flatten() for part in torch.meshgrid(place, place, indexing='ij'))
     dy = y[:, None] - y[None, :] + window - 1
     dx = x[:, None] - x[None, :] + window - 1
     return dy * (2 * window - 1) + dx

@@ -90,7 +90,7 @@ def _why_not_triton(dtype: torch.dtype, device: torch.device, head_dim: int) -> 
     try:
         kernels = implementation('triton')
     except ImportError as error:
-        return f'triton cannot be imported ({error}); pip install triton'
+        return f'triton cannot be imported ({error}); pip install "triton>=3"'
     return kernels.unavailable(dtype, device, head_dim)
 
 

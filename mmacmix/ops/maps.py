@@ -37,7 +37,7 @@ class Maps:
     @property
     def bytes(self) -> int:
         """Of one map of keys."""
-        return self.keys_size[0] * self.keys_size[1] * self.d * self.options['dtype'].itemsize
+        return self.keys_size[0] * self.keys_size[1] * self.d * torch.finfo(self.options['dtype']).bits // 8
 
     def keys(self, buffer: Scratch, name: str, maps: int) -> Tensor:
         """Memory for maps of keys, (maps, *keys_size, d), with whatever was there before."""

@@ -14,6 +14,10 @@ addresses of an NCHW map, and for channels_last the compiler sees the unit strid
 import triton
 import triton.language as tl
 
+# torch 2.0 to 2.3 come with Triton 2, whose compiler does not take these kernels.
+if int(triton.__version__.split('.')[0]) < 3:
+    raise ImportError(f'the kernels need triton 3.0 or later, which torch 2.4 brings, got triton {triton.__version__}')
+
 # Sizes and strides that change with the map. The strides of channels and columns stay specialised, because 1 there
 # tells the compiler which axis is contiguous.
 PER_MAP = [

@@ -47,7 +47,7 @@ def windows_written_out(
     if shift:
         summand = bias + shift_mask(rows, cols, window, shift, bias.dtype, bias.device).unflatten(0, (rows, cols))
     out = attend_in_windows(maps, summand, heads, window, dropout)
-    return out.transpose(2, 3).reshape(*maps.shape[:3], -1)
+    return out.transpose(2, 3).reshape(*maps.shape[:3], heads * maps.size(3))
 
 
 def attend_in_windows(maps: Tensor, summand: Tensor, heads: int, window: int, dropout: float = 0.0) -> Tensor:

@@ -359,6 +359,15 @@ def test_resnet_group_norm_and_fewer_stages():
     assert len(model(torch.randn(1, 3, 32, 32))) == 2
 
 
+@pytest.mark.parametrize('zero_init_residual', [True, False])
+def test_resnet_blocks_start_as_the_identity(zero_init_residual):
+    model = build('resnet', zero_init_residual=zero_init_residual)
+    model.init_weights()
+    last = [p for name, p in model.named_parameters() if name.endswith('bn3.weight')]
+    assert len(last) == 8
+    assert all(torch.equal(p, torch.full_like(p, not zero_init_residual)) for p in last)
+
+
 @pytest.mark.parametrize('depth, blocks', [(26, (1, 2, 4, 1)), (38, (2, 3, 5, 2)), (50, (3, 4, 6, 3))])
 def test_resnet_depths(depth, blocks):
     model = ResNetACmix(depth, base_channels=4, stem_channels=4)
@@ -382,6 +391,34 @@ def test_resnet_depths(depth, blocks):
 def test_resnet_wrong_arguments(change, message):
     with pytest.raises(ValueError, match=message):
         ResNetACmix(**{**dict(depth=26, base_channels=8), **change})
+
+
+def test_san_keeps_the_order_of_the_official_network():
+    """Pooled, widened, blocks of norm, ReLU, attention, norm, ReLU, 1x1 convolution and identity, norm, ReLU."""
+    model = build('san').double().train()
+    x = torch.randn(2, 3, 32, 64, dtype=torch.float64)
+    outs = model(x)
+    expected = model.bn_in(model.conv_in(x)).relu()
+    for level in range(5):
+        conv, blocks, norm = (getattr(model, f'{name}{level}') for name in ('conv', 'layer', 'bn'))
+        expected = conv(torch.nn.functional.max_pool2d(expected, 2, 2))
+        for block in blocks:
+            inner = block.bn2(block.sam(block.bn1(expected).relu())).relu()
+            expected = expected + block.conv(inner)
+        expected = norm(expected).relu()
+        if level > 0:
+            torch.testing.assert_close(outs[level - 1], expected)
+
+
+def test_swin_feeds_large_maps_in_strips(monkeypatch):
+    model = build('swin').eval()
+    x = torch.randn(2, 3, 40, 56)
+    with torch.no_grad():
+        expected = model(x)
+        monkeypatch.setattr('mmacmix.backbones.swin_acmix.WHOLE_BYTES', 0)
+        monkeypatch.setattr('mmacmix.backbones.swin_acmix.STRIP_BYTES', 4 * 2 * 14 * 4 * 8 * 3)  # 3 rows of the first
+        for out, e in zip(model(x), expected):
+            torch.testing.assert_close(out, e)
 
 
 def test_swin_normalises_each_output():
@@ -545,6 +582,7 @@ def test_built_without_memory(family):
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
 def test_hosts_find_the_class_without_custom_imports(scope):
+    pytest.importorskip(scope)
     code = (
         f'from {scope}.registry import MODELS\n'
         f'from mmengine.registry import init_default_scope\n'

@@ -210,6 +210,7 @@ def test_maps_that_inner_hooks_see_are_not_written_over():
 
 
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.skipif(not hasattr(torch.library, 'custom_op'), reason='torch before 2.4')
 @pytest.mark.parametrize('name', ['resnet', 'swin', 'pvt', 'san'])
 def test_traced(name):
     model, x = BUILDERS[name]().eval(), torch.randn(1, 3, 40, 36)

@@ -72,7 +72,7 @@ def test_runs_in_the_scope_of_a_host(config_path, cfg):
     # For the hosts' inferencers alone: backbones are found without it.
     assert cfg.custom_imports == dict(imports=['mmacmix.registry'], allow_failed_imports=False)
     assert cfg.model.backbone.type.startswith('mmacmix.')
-    assert dict(type='mmacmix.CheckpointGuardHook') in cfg.custom_hooks
+    assert [hook.type for hook in cfg.custom_hooks[:2]] == ['mmacmix.StartCheckHook', 'mmacmix.CheckpointGuardHook']
     assert cfg.default_hooks.visualization.type.endswith('VisualizationHook')
 
 

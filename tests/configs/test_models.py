@@ -8,10 +8,13 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+
+from mmacmix.engine.data_paths import datasets
+from mmacmix.engine.model_checks import ChannelWatch, check_classes, check_frozen, check_labels
 
 SHAPES = [[3, 64, 96], [3, 64, 80]]
 CROP = (64, 64)
@@ -94,6 +97,17 @@ def test_rates_are_not_decayed(small_cfg, model):
     assert rates >= 8
 
 
+def test_fits_its_data(small_cfg, model):
+    """What StartCheckHook asks of it."""
+    check_frozen(model, loaded=False)
+    for split in ('train', 'val', 'test'):
+        for setting, dataset in datasets(small_cfg, split):
+            classes = dataset.get('metainfo', DATASETS.get(dataset.type).METAINFO)['classes']
+            check_classes(model, classes, setting)
+            with pytest.raises(ValueError, match='heads must have the'):
+                check_classes(model, classes[1:], setting)
+
+
 def test_documented_costs_are_counted(config_path, small_cfg, model, complexity):
     if config_path.parent.name == 'demo':
         pytest.skip('the demo has no table')
@@ -114,8 +128,12 @@ def test_documented_costs_are_counted(config_path, small_cfg, model, complexity)
 def test_trains_a_step(small_cfg, model):
     model.train()
     model.zero_grad()
-    data = model.data_preprocessor(random_batch(small_cfg), training=True)
+    batch = random_batch(small_cfg)
+    check_labels(model, batch)
+    watch = ChannelWatch(model)
+    data = model.data_preprocessor(batch, training=True)
     loss, log = model.parse_losses(model(**data, mode='loss'))
+    watch.remove()
     assert torch.isfinite(loss), log
     loss.backward()
     trainable = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}

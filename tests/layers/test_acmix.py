@@ -163,6 +163,19 @@ def test_inference_gives_what_training_gives(batch):
         torch.testing.assert_close(out, e)
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_places_are_rounded_once(dtype):
+    """In half precision a step between places would be rounded itself, and its error grow along the axis."""
+    module = ACmix(8, 8, num_heads=4).to(dtype)
+    with torch.no_grad():
+        module.conv_p.weight.copy_(torch.eye(2).view(2, 2, 1, 1))
+        module.conv_p.bias.zero_()
+        code = module.position_code(torch.empty(1, 8, 5, 333, dtype=dtype))
+    expected = torch.linspace(-1, 1, 333, dtype=torch.float64)
+    assert (code[0, 2].double() - expected).abs().max() <= torch.finfo(dtype).eps / 2
+    assert code[1, :, 7].tolist() == [-1, -0.5, 0, 0.5, 1]
+
+
 def test_position_code_follows_the_device():
     module = ACmix(8, 8).to('meta')
     assert module.position_code(torch.empty(1, 8, 4, 6, device='meta')).device.type == 'meta'
@@ -214,6 +227,8 @@ def test_start_survives_the_init_of_a_parent():
     parent.init_weights()
     assert not torch.equal(parent.conv.weight, before)
     assert is_shift(parent.acmix.dep_conv.weight)
+    for conv in (parent.acmix.conv1, parent.acmix.conv2, parent.acmix.conv3, parent.acmix.conv_p, parent.acmix.fc):
+        assert conv.weight.abs().max() <= conv.in_channels**-0.5  # as torch's own start
 
 
 @pytest.mark.parametrize('make', [lambda x: x.to(memory_format=torch.channels_last), lambda x: x[..., 1::2]])

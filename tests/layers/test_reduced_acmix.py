@@ -68,6 +68,14 @@ def test_start():
     assert torch.equal(module.dep_conv.weight.flatten(2), torch.eye(9).expand(8, 9, 9))
 
 
+def test_start_of_the_linear_layers_and_the_reduction():
+    module = SpatialReductionACmix(96, 2, sr_ratio=4)
+    for linear in (module.q, module.kv, module.proj):
+        assert 0.019 < linear.weight.std() < 0.021 and not linear.bias.any()
+    assert module.sr.weight.std().item() == pytest.approx((2 / (16 * 96)) ** 0.5, rel=0.02)
+    assert not module.sr.bias.any()
+
+
 @pytest.mark.parametrize(
     'options, message',
     [

@@ -84,6 +84,12 @@ def test_start_of_the_position_bias():
     assert table.mean().abs() < 0.001 and 0.019 < table.std() < 0.021
 
 
+def test_start_of_the_linear_layers():
+    module = WindowACmix(96, 2)
+    for linear in (module.qkv, module.proj):
+        assert 0.019 < linear.weight.std() < 0.021 and not linear.bias.any()
+
+
 @pytest.mark.parametrize('rate', ['attn_drop_rate', 'proj_drop_rate'])
 def test_dropout_silences_attention_only(rate):
     module = WindowACmix(8, 2, window_size=3, **{rate: 1.0})

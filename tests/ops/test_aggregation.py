@@ -113,6 +113,19 @@ def test_precision(dtype, relative_error):
         assert relative_error(function(*inputs), exact) <= 2 * error + torch.finfo(dtype).eps
 
 
+def test_autocast_does_not_reach_inside():
+    for function, inputs in (
+        (lambda v, w: aggregation(v, w, 3), aggregation_case((9, 8), 3, torch.float32)),
+        (window_mlp, mlp_case((9, 8), 3, torch.float32)),
+    ):
+        runs = []
+        for enabled in (False, True):
+            with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+                out = function(*inputs)
+                runs.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+        assert all(torch.equal(a, b) for a, b in zip(*runs))
+
+
 def test_repeats_are_bitwise_equal():
     for function, inputs in (
         (lambda v, w: aggregation(v, w, 7), aggregation_case((33, 29), 7, torch.float32)),

@@ -1,6 +1,7 @@
 """Which implementation runs, and who decides."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,8 +67,19 @@ def test_named_backend_never_falls_back(monkeypatch):
         attend()
 
 
+def test_older_triton_is_none(monkeypatch):
+    for name in ('triton_kernels', 'triton_backward', 'triton_forward'):
+        monkeypatch.delitem(sys.modules, f'mmacmix.ops.{name}', raising=False)
+    older = SimpleNamespace(__version__='2.3.1', language=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, 'triton', older)
+    monkeypatch.setitem(sys.modules, 'triton.language', older.language)
+    reason = backends.why_not('triton', torch.float32, torch.device('cuda'), 8)
+    assert reason.startswith('triton cannot be imported (the kernels need triton 3.0 or later')
+    assert 'got triton 2.3.1' in reason
+
+
 def test_triton_says_why_it_cannot(monkeypatch):
-    kernels = pytest.importorskip('mmacmix.ops.triton_kernels')
+    kernels = pytest.importorskip('mmacmix.ops.triton_kernels', exc_type=ImportError)
     monkeypatch.setattr(kernels, 'INTERPRETED', False)
     with pytest.raises(RuntimeError, match="backend='triton' cannot run: .* NVIDIA GPUs, got a tensor on cpu"):
         attend(backend='triton')

@@ -29,11 +29,11 @@ from mmacmix.ops.window_mlp import window_mlp, window_mlp_reference
 
 @pytest.fixture()
 def recorded(monkeypatch):
-    """recorded(f, *args): the result of f as it is while torch.export records."""
+    """recorded(f, *args): the result of f as it is while torch.onnx records."""
 
     def call(function, *args):
         with monkeypatch.context() as patch:
-            patch.setattr(torch.compiler, 'is_exporting', lambda: True)
+            patch.setattr(torch.onnx, 'is_in_onnx_export', lambda: True)
             assert exporting()
             return function(*args)
 

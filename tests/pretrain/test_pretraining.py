@@ -106,7 +106,7 @@ def test_recipe(path, result):
     optimiser, lr, decay, images, epochs, warm_up, drop_path = RECIPES[path.stem.split('-')[0]]
     cfg = Config.fromfile(path)
     assert cfg.default_scope == 'mmpretrain'
-    assert dict(type='mmacmix.CheckpointGuardHook') in cfg.custom_hooks
+    assert [hook.type for hook in cfg.custom_hooks[:2]] == ['mmacmix.StartCheckHook', 'mmacmix.CheckpointGuardHook']
     found = cfg.optim_wrapper.optimizer
     assert (found.type, found.lr, found.weight_decay) == (optimiser, lr, decay)
     assert cfg.train_dataloader.batch_size == images and f'_8xb{images}_in1k' in path.stem

@@ -125,7 +125,8 @@ def quick(tool, monkeypatch):
 
 
 @pytest.mark.parametrize('wrong, words', [
-    (lambda maps: [x * 1.001 for x in maps], 'at 1 x 97 x 131 differ from those of PyTorch by 1.0e-03, 1e-04 is allowed'),
+    (lambda maps: [x * 1.001 for x in maps],
+     'at 1 x 97 x 131 differ from those of PyTorch by 1.0e-03, 1e-04 is allowed'),
     (lambda maps: [x * float('nan') for x in maps], 'differ from those of PyTorch by inf'),
     (lambda maps: [x[..., :-1] for x in maps], 'differ from those of PyTorch by inf'),
     (lambda maps: maps[:1], 'differ from those of PyTorch by inf'),

@@ -3,13 +3,16 @@ from mmacmix.state_dicts import listing
 
 
 class Findings:
-    """Prints and counts what was found."""
+    """Counts what was found, keeps the errors, and prints all of it unless it is to be quiet."""
 
-    def __init__(self):
+    def __init__(self, quiet=False):
         self.counts = dict(ok=0, warning=0, error=0)
+        self.errors = []
+        self.quiet = quiet
 
     def part(self, title):
-        print(f'\n{title}', flush=True)
+        if not self.quiet:
+            print(f'\n{title}', flush=True)
 
     def ok(self, text):
         self._add('ok', text)
@@ -18,11 +21,13 @@ class Findings:
         self._add('warning', text)
 
     def error(self, text):
+        self.errors.append(text)
         self._add('error', text)
 
     def _add(self, level, text):
         self.counts[level] += 1
-        print(f'  {level:<9}{text}', flush=True)
+        if not self.quiet:
+            print(f'  {level:<9}{text}', flush=True)
 
     def summary(self):
         return f'{number(self.counts["error"], "error")}, {number(self.counts["warning"], "warning")}'

@@ -5,6 +5,8 @@ import numpy as np
 from findings import number, some
 from image_checks import files_below, readable, report_damage, spread, watched
 
+from mmacmix.engine.sample_checks import out_of_range, target
+
 
 def check_label_maps(dataset, setting, findings, most, expected=None):
     """Check one data set.
@@ -23,7 +25,8 @@ def check_label_maps(dataset, setting, findings, most, expected=None):
     images, maps = (dataset.data_prefix.get(key) for key in ('img_path', 'seg_map_path'))
     if not pairs:
         suffixes = sorted({osp.splitext(name)[1] for name in files_below(images)})
-        findings.error(f'no image *{dataset.img_suffix} in {images}, the files there end with {some(suffixes)}; '
+        there = f'the files there end with {some(suffixes)}' if suffixes else 'which is empty'
+        findings.error(f'no image *{dataset.img_suffix} in {images}, {there}; '
                        f'see {setting}.img_suffix and .data_prefix.img_path')
         return
     findings.ok(f'{images}: {number(len(pairs), "image")} *{dataset.img_suffix}')
@@ -90,17 +93,13 @@ def check_labels(dataset, setting, seen, pixels, complete, findings):
     classes = dataset.metainfo['classes']
     targets = {value: target(dataset, value) for value in seen}
     wrong = [value for value, label in sorted(targets.items()) if label is None]
-    first = int(dataset.reduce_zero_label)
     if wrong:
         listed = (f'{value} (in {len(seen[value])} files, first {seen[value][0]})' for value in wrong)
-        findings.error(
-            f'{number(len(wrong), "label")} out of range: {some(listed)}; with {len(dataset.label_map or classes)} '
-            f'classes and reduce_zero_label={dataset.reduce_zero_label}, labels are {first} to '
-            f'{len(dataset.label_map or classes) - 1 + first}{", 0 (ignored)" if first else ""} and 255 (ignored): '
-            f'see {setting}.metainfo.classes and .reduce_zero_label')
+        findings.error(f'{number(len(wrong), "label")} out of range: {some(listed)}; {out_of_range(dataset)}: '
+                       f'see {setting}.metainfo.classes and .reduce_zero_label')
     ignored = sum(pixels[value] for value, label in targets.items() if label == dataset.ignore_index)
     share = ignored / sum(pixels.values())
-    zeros = ' (label 0 is: reduce_zero_label=True)' if first else ''
+    zeros = ' (label 0 is: reduce_zero_label=True)' if dataset.reduce_zero_label else ''
     message = f'{100 * share:.1f} % of the pixels are ignored{zeros}'
     if share > 0.5:
         findings.warning(f'{message}; if 0 is a class, set {setting}.reduce_zero_label=False')
@@ -109,14 +108,3 @@ def check_labels(dataset, setting, seen, pixels, complete, findings):
     absent = [name for label, name in enumerate(classes) if label not in targets.values()]
     if complete and absent:
         findings.warning(f'{number(len(absent), "class")} in no label map: {some(absent)}')
-
-
-def target(dataset, value):
-    """The class that mmseg makes of a label; None for one that is out of range."""
-    label = value
-    if value > 255:  # mmseg would keep the lowest eight bits
-        return None
-    if dataset.reduce_zero_label:
-        label = 255 if value in (0, 255) else value - 1
-    label = (dataset.label_map or {}).get(label, label)
-    return label if label == dataset.ignore_index or label < len(dataset.metainfo['classes']) else None

@@ -12,14 +12,13 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 from typing import NamedTuple, Tuple
 
-from steps import KEPT_OPEN, InstallError, pip_command, run_step, say
+from steps import KEPT_OPEN, InstallError, pip_command, run_program, run_step, say
 
 
 class Stack(NamedTuple):
@@ -61,7 +60,7 @@ def main():
         raise InstallError(f'STACK must be one of {sorted(STACKS)}, got STACK={STACK}')
     check_machine()
     with open(f'{VENV}.lock', 'w') as lock:
-        take(lock)
+        take(lock, VENV.name)
         KEPT_OPEN[:] = [lock.fileno()]
         wanted = environment_key()
         if read(ENV_STAMP) != wanted or not (VENV / 'bin' / 'python').exists():
@@ -214,12 +213,12 @@ def read(stamp):
     return stamp.read_text() if stamp.exists() else None
 
 
-def take(lock):
-    """Wait until no other run works on .venv."""
+def take(lock, name):
+    """Wait until no other run works on the environment `name`."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say(f'Waiting for another make that works on {VENV.name}')
+        say(f'Waiting for another make that works on {name}')
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
@@ -228,11 +227,4 @@ def dotted(version):
 
 
 if __name__ == '__main__':
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
-    try:
-        main()
-    except InstallError as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted: the next make begins the unfinished part again')
+    run_program(main)

@@ -19,6 +19,18 @@ class InstallError(Exception):
     """The environment cannot be made; the message says why."""
 
 
+def run_program(main):
+    """Call `main`; end with a message when it raises InstallError or is told to stop."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
+    try:
+        main()
+    except InstallError as error:
+        sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('interrupted: the next make begins the unfinished part again')
+
+
 def say(line):
     print(line, flush=True)
 

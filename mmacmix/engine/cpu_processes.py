@@ -1,0 +1,50 @@
+"""Several processes on a machine without an accelerator, where mmengine would put each on a GPU of its own."""
+
+from datetime import timedelta
+
+import torch.distributed as dist
+from mmengine import Config
+from mmengine.device import get_device
+
+
+def join_cpu_processes(cfg: Config, training: bool) -> None:
+    """Joins the processes that torch.distributed.run started, by gloo, and keeps the model of each on its CPU.
+
+    Does nothing where there is an accelerator, or one process. mmengine's runners find the process group and take it.
+
+    Args:
+        cfg: The whole config with its launcher; the settings of the model wrapper are filled in.
+        training: Whether the model will be trained.
+
+    Raises:
+        ValueError: The launcher or ``sync_bn`` has no form for CPUs.
+    """
+    if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu':
+        return
+    if cfg.launcher != 'pytorch':
+        raise ValueError(f'without an accelerator --launcher must be pytorch, got --launcher {cfg.launcher}')
+    if 'runner_type' in cfg:
+        if cfg.get('strategy') is None:
+            cfg.strategy = dict(type='DDPStrategy')
+        owner, name = cfg.strategy, 'model_wrapper'
+    else:
+        owner, name = cfg, 'model_wrapper_cfg'
+    if training and owner.get('sync_bn') is not None:
+        setting = 'strategy.sync_bn' if 'runner_type' in cfg else 'sync_bn'
+        raise ValueError(
+            'batch normalisation over several processes must have an accelerator, which was not found, '
+            f'got {setting}={owner.sync_bn}: --cfg-options {setting}=None normalises in each process'
+        )
+    if 'sync_bn' in owner:
+        owner.sync_bn = None  # without effect in a test, but torch would refuse it there too
+    if owner.get(name) is None:
+        owner[name] = dict()
+    if owner.get('type') == 'FSDPStrategy':
+        owner[name].setdefault('type', 'MMFullyShardedDataParallel')
+        owner[name].device_id = 'cpu'
+    else:
+        owner[name].setdefault('broadcast_buffers', False)
+        owner[name].setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+        owner[name].device_ids = None
+    timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+    dist.init_process_group('gloo', **({} if timeout is None else dict(timeout=timedelta(seconds=timeout))))

@@ -1,0 +1,211 @@
+"""Looks at built data sets before a run: is there something, can the first files be read, do metrics know them?"""
+
+import os.path as osp
+from typing import Iterator, List, Tuple
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from mmacmix.engine.config_checks import SetupError
+from mmacmix.engine.image_files import read_image
+from mmacmix.state_dicts import listing
+
+SAMPLE = 8  # files of each data set that are opened
+
+
+def leaves(setting: str, dataset: object) -> Iterator[Tuple[str, object]]:
+    """Data sets inside wrappers such as RepeatDataset, each with the setting that leads there."""
+    if hasattr(dataset, 'datasets'):
+        for i, part in enumerate(dataset.datasets):
+            yield from leaves(f'{setting}.datasets.{i}', part)
+    elif hasattr(dataset, 'dataset'):
+        yield from leaves(f'{setting}.dataset', dataset.dataset)
+    else:
+        yield setting, dataset
+
+
+def check_batches(loader: DataLoader, setting: str) -> None:
+    """Checks that the data loader of a training by epochs gives a batch: without one, epochs are done in silence.
+
+    Raises:
+        SetupError: It gives none.
+    """
+    if len(loader) == 0:
+        sampler = loader.batch_sampler
+        raise SetupError(
+            f'{setting} must give a batch at least, got none of {len(loader.dataset)} samples: lower '
+            f'{setting}.batch_size={getattr(sampler, "batch_size", None)}, or set {setting}.drop_last=False'
+        )
+
+
+def check_samples(dataset: object, setting: str, training: bool) -> None:
+    """Reads a few images, and their label maps, of a data set of the hosts.
+
+    Args:
+        dataset: One without wrappers.
+        setting: Where it stands in the config.
+        training: Whether it is trained on.
+
+    Raises:
+        SetupError: A file is missing, empty or damaged, or does not fit.
+    """
+    if not hasattr(dataset, 'get_data_info') or not len(dataset):
+        return
+    check_categories(dataset, setting)
+    steps = {type(step).__name__: step for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())}
+    images, annotations = steps.get('LoadImageFromFile'), steps.get('LoadAnnotations')
+    for i in _spread(len(dataset), SAMPLE):
+        info = dataset.get_data_info(i)
+        size = None
+        if images is not None and _local(images, info.get('img_path')) and not images.ignore_empty:
+            size = _size_of(info['img_path'], f'{setting}.data_prefix and .ann_file')
+        if annotations is None:
+            continue
+        if training and getattr(annotations, 'with_mask', False):
+            _check_masks(info, setting)
+        if hasattr(dataset, 'reduce_zero_label') and _local(annotations, info.get('seg_map_path')):
+            _check_label_map(dataset, info['seg_map_path'], size, setting, training)
+
+
+def check_categories(dataset: object, setting: str) -> None:
+    """Checks that a data set of COCO's kind has found its classes in the annotation file; mmdet shifts labels else.
+
+    Raises:
+        SetupError: A class is not among the categories.
+    """
+    found, classes = getattr(dataset, 'cat_ids', None), (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if isinstance(found, list) and classes and len(found) < len(classes):
+        raise SetupError(
+            f'{setting}.metainfo.classes must be among the categories of {dataset.ann_file}, got {len(classes)} '
+            f'classes ({_some(classes)}) for {len(found)} of its categories'
+        )
+
+
+def check_metrics(evaluator: object, dataset: object, split: str) -> None:
+    """Checks that the metrics of validation or test know what the data set gives; they ask at the end of it.
+
+    Raises:
+        SetupError: The annotation file of a metric is about other images, or there are no classes to count.
+    """
+    found = list(leaves(f'{split}_dataloader.dataset', dataset))
+    for metric in getattr(evaluator, 'metrics', ()):
+        if 'IoUMetric' in {kind.__name__ for kind in type(metric).__mro__}:
+            for setting, part in found:
+                if not (getattr(part, 'metainfo', None) or {}).get('classes'):
+                    raise SetupError(f'IoUMetric must know the classes: set {setting}.metainfo.classes')
+        known = getattr(getattr(metric, '_coco_api', None), 'imgs', None)
+        if not known:
+            continue
+        for setting, part in found:
+            if hasattr(part, 'get_data_info') and len(part):
+                infos = [part.get_data_info(i) for i in _spread(len(part), 50)]
+                _check_images_known(infos, known, f'{split}_evaluator.ann_file', setting)
+
+
+def _check_images_known(infos: List[dict], known: dict, setting: str, data: str) -> None:
+    lost = [info['img_id'] for info in infos if 'img_id' in info and info['img_id'] not in known]
+    if lost:
+        raise SetupError(
+            f'{setting} must have the images of {data}, got a file without the ids {_some(lost)}: is it the '
+            f'annotation file of another split? See {data}.ann_file'
+        )
+    pairs = [(_stem(info['img_path']), _stem(known[info['img_id']].get('file_name', '')))
+             for info in infos if 'img_id' in info and 'img_path' in info]
+    # Files of one image may be named by its number, with or without something in front of it.
+    if pairs and not any(a.endswith(b) or b.endswith(a) for a, b in pairs):
+        raise SetupError(
+            f'{setting} must have the images of {data}, got a file in which their ids are those of others: '
+            f'{pairs[0][1]} where {data} has {pairs[0][0]}; see {data}.ann_file'
+        )
+
+
+def _check_masks(info: dict, setting: str) -> None:
+    if any('mask' not in instance for instance in info.get('instances', ())):
+        raise SetupError(
+            f'objects must have masks where masks are trained, got none for one in {info.get("img_path")}: give '
+            f'"segmentation" in {setting}.ann_file, or train a detector of boxes'
+        )
+
+
+def _check_label_map(dataset: object, path: str, size: tuple, setting: str, training: bool) -> None:
+    where = f'{setting}.data_prefix.seg_map_path and .seg_map_suffix'
+    labels = _read(path, where)
+    if labels is None:
+        return
+    if size and labels.size != size:
+        # A training that resizes both brings maps of the same shape to one size.
+        if not training or labels.width * size[1] != labels.height * size[0]:
+            raise SetupError(
+                f'a label map must have the size of its image, got {labels.width}x{labels.height} for an image of '
+                f'{size[0]}x{size[1]}: {path}; see {where}'
+            )
+    values = np.asarray(labels)
+    if values.ndim != 2:
+        raise SetupError(f'a label map must have one channel, of class numbers, got {labels.mode} in {path}')
+    classes = dataset.metainfo.get('classes')
+    wrong = [value for value in np.unique(values).tolist() if classes and target(dataset, value) is None]
+    if wrong:
+        raise SetupError(
+            f'{out_of_range(dataset)}, got {_some(wrong)} in {path}: see {setting}.metainfo.classes and '
+            '.reduce_zero_label'
+        )
+
+
+def target(dataset: object, value: int) -> object:
+    """The class that mmseg makes of a label; None for one that is out of range."""
+    label = value
+    if value > 255:  # mmseg would keep the lowest eight bits
+        return None
+    if dataset.reduce_zero_label:
+        label = 255 if value in (0, 255) else value - 1
+    label = (dataset.label_map or {}).get(label, label)
+    return label if label == dataset.ignore_index or label < len(dataset.metainfo['classes']) else None
+
+
+def out_of_range(dataset: object) -> str:
+    """Which labels a data set of mmseg allows."""
+    first, count = int(dataset.reduce_zero_label), len(dataset.label_map or dataset.metainfo['classes'])
+    zero = ', 0 (ignored)' if first else ''
+    return (f'with {count} classes and reduce_zero_label={dataset.reduce_zero_label}, labels are {first} to '
+            f'{count - 1 + first}{zero} and 255 (ignored)')
+
+
+def _local(step: object, path: object) -> bool:
+    """Whether a loading step reads this path from the disks of this machine, and by a usual decoder."""
+    backend = (getattr(step, 'backend_args', None) or {}).get('backend', 'local')
+    return isinstance(path, str) and '://' not in path and backend == 'local' \
+        and not getattr(step, 'file_client_args', None)
+
+
+def _size_of(path: str, where: str) -> object:
+    image = _read(path, where)
+    return image.size if image is not None else None
+
+
+def _read(path: str, where: str) -> object:
+    """The image; None for kinds that only the host's decoder knows, and for too large ones."""
+    from PIL import Image
+
+    usual = path.lower().endswith(('.jpg', '.jpeg', '.png'))
+    if osp.isfile(path) and osp.getsize(path) and not usual:
+        return None
+    try:
+        return read_image(path)
+    except ValueError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            return None
+        raise SetupError(
+            f'{path} {error}: see {where}; tools/dataset_converters/check_dataset.py CONFIG --full looks at every file'
+        ) from error
+
+
+def _spread(length: int, most: int) -> List[int]:
+    return [i * length // min(length, most) for i in range(min(length, most))]
+
+
+def _stem(path: str) -> str:
+    return osp.splitext(osp.basename(path))[0]
+
+
+def _some(values: object) -> str:
+    return listing(map(str, values), most=5)

@@ -1,0 +1,64 @@
+"""Stops a run that cannot work before its first iteration, with what to change."""
+
+from typing import Iterator, Optional, Tuple
+
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+from mmacmix.engine.model_checks import ChannelWatch, check_classes, check_frozen, check_labels, unwrapped
+from mmacmix.engine.sample_checks import check_batches, check_metrics, check_samples, leaves
+from mmacmix.registry import HOOKS
+
+
+@HOOKS.register_module()
+class StartCheckHook(Hook):
+    """Checks the built model and data against each other when a run starts.
+
+    Heads must have the classes of the data, label maps and images must be readable and fit (the first few are opened),
+    metrics must know the images, frozen stages must have weights. Parts of the model that do not fit are named in
+    the first forward pass, labels that are no class before they reach the loss.
+
+    Raises:
+        SetupError: Something does not fit; the message says what to change.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._watch: Optional[ChannelWatch] = None
+
+    def before_run(self, runner: Runner) -> None:
+        model = unwrapped(runner.model)
+        for split, loop in built_loops(runner):
+            dataset = loop.dataloader.dataset
+            if split == 'train':
+                if isinstance(loop, EpochBasedTrainLoop):
+                    check_batches(loop.dataloader, 'train_dataloader')
+                check_frozen(model, loaded=bool(runner._load_from or runner._resume))
+            else:
+                check_metrics(loop.evaluator, dataset, split)
+            for setting, part in leaves(f'{split}_dataloader.dataset', dataset):
+                classes = (getattr(part, 'metainfo', None) or {}).get('classes')
+                if classes:
+                    check_classes(model, classes, setting)
+                check_samples(part, setting, split == 'train')
+        if not runner.cfg.get('compile'):
+            self._watch = ChannelWatch(model)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
+        check_labels(unwrapped(runner.model), data_batch)
+
+    def after_iter(self, runner: Runner, *args, **kwargs) -> None:
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
+
+    after_train_iter = after_val_iter = after_test_iter = after_iter
+
+
+def built_loops(runner: Runner) -> Iterator[Tuple[str, BaseLoop]]:
+    """The loops of a run that starts, each with its split."""
+    for split in ('train', 'val', 'test'):
+        loop = getattr(runner, f'_{split}_loop')
+        if isinstance(loop, BaseLoop):
+            yield split, loop

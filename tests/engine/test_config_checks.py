@@ -1,0 +1,84 @@
+"""Settings that mmengine takes in silence; those that work pass."""
+
+import os
+import re
+
+import pytest
+from mmengine.config import Config
+
+from mmacmix.engine import SetupError, check_pretrained, check_work_dir
+from mmacmix.engine.config_checks import check_names, check_options
+
+CONFIG = Config(dict(model=dict(type='RetinaNet'), my_own=1, train_cfg=dict(max_epochs=1)))
+
+
+@pytest.mark.parametrize('option', [
+    'model.backbone.depth', 'my_own', 'train_cfg.new', 'load_from', 'randomness.seed', 'sync_bn', 'compile', 'strategy',
+    'find_unused_parameters', 'auto_scale_lr.enable', 'tta_model.type', 'custom_hooks', 'val_dataloader.batch_size'])
+def test_options_that_are_read(option):
+    check_options(CONFIG, [option])
+
+
+@pytest.mark.parametrize('option, message', [
+    ('laod_from', 'got laod_from: did you mean load_from?'),
+    ('train_config.max_epochs', 'got train_config.max_epochs: did you mean train_cfg?'),
+    ('zzz', 'got zzz'),
+])
+def test_options_that_nothing_reads(option, message):
+    message = re.escape(f'--cfg-options must set what the config or the runner has, {message}')
+    with pytest.raises(SetupError, match=f'^{message}$'):
+        check_options(CONFIG, ['train_cfg.max_epochs', option])
+
+
+def model(kind, scope='mmseg'):
+    return Config(dict(default_scope=scope, model=dict(type='EncoderDecoder', backbone=dict(type=kind))))
+
+
+def test_backbones_need_their_prefix():
+    for wrapped in (False, True):
+        cfg = model('SwinACmix')
+        if wrapped:
+            cfg.model = dict(type='Wrapper', module=cfg.model)
+        where = 'model.module.backbone' if wrapped else 'model.backbone'
+        message = f"^{where}.type must be 'mmacmix.SwinACmix', got {where}.type='SwinACmix'$"
+        with pytest.raises(SetupError, match=message):
+            check_names(cfg)
+    for kind in ('mmacmix.SwinACmix', 'SwinTransformer', 'mmpretrain.ConvNeXt', 'NoSuchBackbone', dict):
+        check_names(model(kind))
+    check_names(Config(dict()))
+
+
+def test_scope_of_ours():
+    with pytest.raises(SetupError, match="default_scope must be that of the host, 'mmdet', 'mmseg' or 'mmpretrain', "
+                       "got default_scope='mmacmix'"):
+        check_names(model('mmacmix.SwinACmix', 'mmacmix'))
+
+
+def test_weights_to_start_from(tmp_path):
+    cfg = model('mmacmix.SwinACmix')
+    for init_cfg in (dict(type='Pretrained', checkpoint='gone.pth'),
+                     [dict(type='Kaiming'), dict(type='mmengine.Pretrained', checkpoint='gone.pth')]):
+        cfg.model.backbone.init_cfg = init_cfg
+        with pytest.raises(FileNotFoundError, match=r'^gone.pth does not exist: set model.*init_cfg(.1)?.checkpoint'):
+            check_pretrained(cfg)
+    for path in ('https://example.org/weights.pth', 'torchvision://resnet50', str(tmp_path)):
+        cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path)
+        check_pretrained(cfg)
+
+
+def test_work_dir(tmp_path):
+    check_work_dir(str(tmp_path / 'new' / 'folder'))
+    assert not (tmp_path / 'new').exists()
+    (tmp_path / 'file').touch()
+    (tmp_path / 'lost').symlink_to(tmp_path / 'nowhere')
+    for name in ('file', 'file/work', 'lost'):
+        with pytest.raises(SetupError, match='the work dir must be a folder that can be written, got work_dir=.*, and '
+                           '.* is no folder: use --work-dir'):
+            check_work_dir(str(tmp_path / name))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='everything may be written')
+def test_work_dir_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(SetupError, match='may not be written'):
+        check_work_dir(str(tmp_path / 'work'))

@@ -1,0 +1,64 @@
+"""What a config becomes where several processes have no accelerator."""
+
+from datetime import timedelta
+
+import pytest
+from mmengine import Config
+
+from mmacmix.engine import cpu_processes, join_cpu_processes
+
+
+@pytest.fixture()
+def join(monkeypatch):
+    """join(training=..., device=..., **settings): the config, and how the processes were joined."""
+
+    def call(training=True, device='cpu', **settings):
+        joined = []
+        monkeypatch.setattr(cpu_processes, 'get_device', lambda: device)
+        monkeypatch.setattr(
+            cpu_processes.dist, 'init_process_group', lambda *args, **kwargs: joined.append((args, kwargs)))
+        cfg = Config(settings)
+        join_cpu_processes(cfg, training)
+        return cfg, joined
+
+    return call
+
+
+@pytest.mark.parametrize('device, launcher', [('cuda', 'pytorch'), ('cpu', 'none')])
+def test_nothing_is_done_with_an_accelerator_or_one_process(join, device, launcher):
+    cfg, joined = join(device=device, launcher=launcher, sync_bn='torch')
+    assert joined == [] and cfg.to_dict() == dict(launcher=launcher, sync_bn='torch')
+
+
+def test_models_stay_on_their_cpu(join):
+    cfg, joined = join(launcher='pytorch', sync_bn=None, find_unused_parameters=True)
+    assert cfg.model_wrapper_cfg == dict(broadcast_buffers=False, find_unused_parameters=True, device_ids=None)
+    assert joined == [(('gloo',), {})]
+
+
+def test_settings_of_the_wrapper_and_the_timeout_stay(join):
+    cfg, joined = join(launcher='pytorch', model_wrapper_cfg=dict(type='Own', broadcast_buffers=True),
+                       env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60)))
+    assert (cfg.model_wrapper_cfg.type, cfg.model_wrapper_cfg.broadcast_buffers) == ('Own', True)
+    assert joined == [(('gloo',), dict(timeout=timedelta(seconds=60)))]
+
+
+def test_strategies(join):
+    cfg, _ = join(launcher='pytorch', runner_type='FlexibleRunner')
+    assert cfg.strategy.type == 'DDPStrategy' and cfg.strategy.model_wrapper.device_ids is None
+    cfg, _ = join(launcher='pytorch', runner_type='FlexibleRunner', strategy=dict(type='FSDPStrategy'))
+    assert cfg.strategy.model_wrapper == dict(type='MMFullyShardedDataParallel', device_id='cpu')
+
+
+def test_sync_bn_is_refused_in_training_and_idle_in_a_test(join):
+    with pytest.raises(ValueError, match='must have an accelerator, .* got sync_bn=torch: --cfg-options sync_bn=None'):
+        join(launcher='pytorch', sync_bn='torch')
+    with pytest.raises(ValueError, match='got strategy.sync_bn=torch: --cfg-options strategy.sync_bn=None'):
+        join(launcher='pytorch', runner_type='FlexibleRunner', strategy=dict(type='DDPStrategy', sync_bn='torch'))
+    assert join(training=False, launcher='pytorch', sync_bn='torch')[0].sync_bn is None
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_other_launchers_are_refused(join, launcher):
+    with pytest.raises(ValueError, match=f'--launcher must be pytorch, got --launcher {launcher}'):
+        join(launcher=launcher)
