@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from mmacmix.checkpoint_files import check_contents, register_loaders
 from mmacmix.converters import convert
 from mmacmix.safe_globals import allow_mmengine_globals
 from mmacmix.state_dicts import StateDict, listing, shape_of, unwrap, without_prefix
@@ -17,6 +18,7 @@ __all__ = ['convert', 'load_pretrained', 'mismatch', 'read_checkpoint', 'unwrap'
 
 # torch's safe mode has to know what mmengine's own checkpoints hold.
 allow_mmengine_globals()
+register_loaders()
 
 
 def read_checkpoint(checkpoint: str, map_location: Optional[str] = None) -> dict:
@@ -31,13 +33,14 @@ def read_checkpoint(checkpoint: str, map_location: Optional[str] = None) -> dict
         ValueError: The file is damaged or no checkpoint, or holds more than data.
     """
     try:
-        return CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu', logger='current')
     except (EOFError, LookupError, RuntimeError, UnicodeError, pickle.UnpicklingError, struct.error) as error:
-        refused = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
-        reason = 'it is damaged, or no checkpoint'
-        if refused:
-            reason = f'it refers to {refused.group(1)}, and torch loads nothing but data from a file'
-        raise ValueError(f'cannot read {checkpoint} as a checkpoint: {reason}') from error
+        # Of other places than files and http, which mmengine reads itself.
+        raise ValueError(
+            f'cannot read {checkpoint} as a checkpoint: it is damaged, or no checkpoint ({type(error).__name__})'
+        ) from error
+    check_contents(loaded, checkpoint)
+    return loaded
 
 
 def load_pretrained(

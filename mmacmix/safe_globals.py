@@ -1,4 +1,4 @@
-"""Lets torch load mmengine's own checkpoints in its safe mode, and nothing else.
+"""What a checkpoint may refer to beside tensors: what mmengine's own checkpoints hold, and nothing else.
 
 From torch 2.6 on, ``torch.load`` refuses every global that is not on a list. The checkpoints of mmengine's runner
 hold its message hub, whose history buffers refer to functions, numpy arrays and the builtin ``getattr``. Allowing
@@ -7,6 +7,7 @@ nothing but the statistics of a history buffer.
 """
 
 import pickle
+from typing import Dict
 
 import numpy as np
 import torch
@@ -29,26 +30,25 @@ def history_buffer_getattr(owner: object, name: str) -> object:
     )
 
 
+def mmengine_globals() -> Dict[str, object]:
+    """Everything that mmengine's checkpoints refer to beside tensors, by the names that are in them."""
+    array, number = np.zeros(1), np.float64(0)
+    types = (HistoryBuffer, np.ndarray, np.dtype, type(array.dtype), type(np.zeros(1, np.int64).dtype))
+    allowed = {f'{kind.__module__}.{kind.__qualname__}': kind for kind in types}
+    allowed['builtins.getattr'] = history_buffer_getattr
+    # Taken from the objects themselves, as numpy 1 and 2 keep these functions in modules of different names;
+    # a file may name either.
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        allowed[f'{module}._reconstruct'] = array.__reduce__()[0]
+        allowed[f'{module}.scalar'] = number.__reduce__()[0]
+    return allowed
+
+
 def allow_mmengine_globals() -> None:
     """Adds what mmengine's checkpoints need to torch's list of safe globals; does nothing on older torch.
 
     Named pairs (function, 'builtins.getattr') are understood by the same torch versions that load safely by
     default.
     """
-    if torch.__version__ < (2, 6):
-        return
-    array, number = np.zeros(1), np.float64(0)
-    allowed = [
-        HistoryBuffer,
-        (history_buffer_getattr, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        type(array.dtype),
-        type(np.zeros(1, np.int64).dtype),
-    ]
-    # Taken from the objects themselves, as numpy 1 and 2 keep these functions in modules of different names;
-    # a file may name either.
-    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        allowed.append((array.__reduce__()[0], f'{module}._reconstruct'))
-        allowed.append((number.__reduce__()[0], f'{module}.scalar'))
-    torch.serialization.add_safe_globals(allowed)
+    if torch.__version__ >= (2, 6):
+        torch.serialization.add_safe_globals([(value, name) for name, value in mmengine_globals().items()])

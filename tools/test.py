@@ -14,6 +14,7 @@ from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
+from mmacmix.checkpoint_files import check_file
 from mmacmix.engine import SetupError, check_data_paths, check_work_dir, join_cpu_processes, read_config
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
@@ -61,6 +62,8 @@ def load_config(args):
     if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise FileNotFoundError(
             f'the checkpoint must be an existing file, got checkpoint={args.checkpoint}')
+    if '://' not in args.checkpoint:
+        check_file(args.checkpoint)
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint

@@ -12,7 +12,8 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
+from mmacmix.checkpoint_files import check_file, whole_files
+from mmacmix.checkpoints import read_checkpoint
 from mmacmix.engine import (
     SetupError,
     check_data_paths,
@@ -100,18 +101,40 @@ def enable_auto_scale_lr(cfg):
 
 
 def set_resume(cfg, resume):
-    """Resume from the checkpoint `resume`, or from the latest of the work dir if it is 'auto'."""
+    """Resume from the checkpoint `resume`, or from the latest of the work dir if it is 'auto'; from no other."""
     if resume == 'auto':
+        latest = find_latest_checkpoint(cfg.work_dir) if osp.isdir(cfg.work_dir) else None
         # Without a checkpoint this is a first start, in which load_from keeps its meaning.
-        if osp.isdir(cfg.work_dir) and find_latest_checkpoint(cfg.work_dir) is not None:
-            cfg.resume, cfg.load_from = True, None
-        else:
+        if latest is None:
             print(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew')
-        return
-    if '://' not in resume and not osp.isfile(resume):
+            return
+        if not osp.isfile(latest):
+            raise FileNotFoundError(f'{cfg.work_dir}/last_checkpoint must name an existing file, got {latest!r:.200}; '
+                                    f'{others(cfg.work_dir)}')
+    elif '://' not in resume and not osp.isfile(resume):
         raise FileNotFoundError(
             f'the checkpoint to resume from must be an existing file, got --resume {resume}')
-    cfg.resume, cfg.load_from = True, resume
+    path = latest if resume == 'auto' else resume
+    try:
+        checkpoint = read_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f'{error}; {others(osp.dirname(path) or ".")}') from error
+    if not isinstance(checkpoint, dict) or not {'meta', 'message_hub', 'optimizer'} <= set(checkpoint):
+        raise ValueError(f'--resume needs the checkpoint of a run, with its optimizer, got {path}: load_from={path} in '
+                         '--cfg-options starts a new run from its weights')
+    cfg.resume, cfg.load_from = True, None if resume == 'auto' else path
+    # A run without a seed has drawn one: the same gives its data the same order.
+    randomness = cfg.get('randomness') or {}
+    if randomness.get('seed') is None and isinstance(checkpoint['meta'].get('seed'), int):
+        cfg.randomness = dict(randomness, seed=checkpoint['meta']['seed'])
+
+
+def others(folder):
+    """Say which checkpoints a user can choose instead."""
+    whole = whole_files(folder)
+    if not whole:
+        return f'no whole checkpoint is in {folder}'
+    return f'whole ones, the newest first: {", ".join(whole)}; --resume {whole[0]} goes on from that one'
 
 
 def prepare(args):
@@ -128,6 +151,8 @@ def prepare(args):
     load_from = cfg.get('load_from')
     if load_from and '://' not in load_from and not osp.isfile(load_from):
         raise FileNotFoundError(f'load_from must be an existing file, got load_from={load_from}')
+    if load_from and '://' not in load_from and not cfg.get('resume'):
+        check_file(load_from)
     check_pretrained(cfg)
     check_data_paths(cfg, ('train', 'val'))
     return cfg

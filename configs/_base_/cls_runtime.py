@@ -6,14 +6,16 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type='mmacmix.WholeCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False))
 # The first stops a run whose model and data do not fit, the second one whose checkpoint is of another model, where
-# mmengine would load the part that happens to fit; the third records the rates of attention and convolution.
+# mmengine would load the part that happens to fit; the third, with SeededBatchSampler, makes a resumed training equal
+# to an undisturbed one; the fourth records the rates of attention and convolution.
 custom_hooks = [
     dict(type='mmacmix.StartCheckHook'),
     dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.SeedHook'),
     dict(type='mmacmix.MixingRatesHook', interval=100)]
 
 # Images have one size, and 32 or more of them are on every GPU: BN takes its statistics there.

@@ -7,14 +7,16 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3),
+    checkpoint=dict(type='mmacmix.WholeCheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'))
 # The first stops a run whose model and data do not fit, the second one whose checkpoint is of another model, where
-# mmengine would load the part that happens to fit; the third records the rates of attention and convolution.
+# mmengine would load the part that happens to fit; the third, with SeededBatchSampler, makes a resumed training equal
+# to an undisturbed one; the fourth records the rates of attention and convolution.
 custom_hooks = [
     dict(type='mmacmix.StartCheckHook'),
     dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.SeedHook'),
     dict(type='mmacmix.MixingRatesHook', interval=100)]
 
 env_cfg = dict(

@@ -65,7 +65,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
-    batch_sampler=None,
+    batch_sampler=dict(_delete_=True, type='mmacmix.SeededBatchSampler'),
     dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=8,

@@ -1,17 +1,22 @@
-"""What runs beside training and testing: checks before the start and of the checkpoint, and records of the rates."""
+"""What runs beside training and testing: checks before the start, whole checkpoints, seeds, records of the rates."""
 
 from mmacmix.engine.checkpoint_guard import CheckpointGuardHook
 from mmacmix.engine.config_checks import SetupError, check_pretrained, check_work_dir, read_config
 from mmacmix.engine.cpu_processes import join_cpu_processes
 from mmacmix.engine.data_paths import check_data_paths
 from mmacmix.engine.mixing_rates import MixingRatesHook
+from mmacmix.engine.seeding import SeededBatchSampler, SeedHook
 from mmacmix.engine.start_check import StartCheckHook
+from mmacmix.engine.whole_checkpoints import WholeCheckpointHook
 
 __all__ = [
     'CheckpointGuardHook',
     'MixingRatesHook',
+    'SeedHook',
+    'SeededBatchSampler',
     'SetupError',
     'StartCheckHook',
+    'WholeCheckpointHook',
     'check_data_paths',
     'check_pretrained',
     'check_work_dir',

@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
+from mmacmix.checkpoint_files import check_contents
 from mmacmix.checkpoints import mismatch, unwrap
 from mmacmix.engine.config_checks import SetupError
 from mmacmix.engine.model_checks import unwrapped
@@ -21,6 +22,7 @@ class CheckpointGuardHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        check_contents(checkpoint, runner._load_from or 'the checkpoint')
         model = unwrapped(runner.model)
         own, state = model.state_dict(), unwrap(checkpoint)
         fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.registry import DATASETS, init_default_scope
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -14,7 +15,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 @pytest.fixture()
 def checkpoint(tmp_path):
     path = tmp_path / 'epoch_1.pth'
-    path.touch()
+    torch.save({}, path)
     return str(path)
 
 

@@ -173,23 +173,81 @@ def test_auto_scale_lr_without_a_base(prepare):
         prepare('--auto-scale-lr', options=['auto_scale_lr=None'])
 
 
+def of_a_run(path, **meta):
+    """Write what --resume needs."""
+    path.parent.mkdir(exist_ok=True)
+    torch.save(dict(meta=meta, state_dict={'x': torch.ones(100)}, optimizer={}, message_hub={}), path)
+    return path
+
+
+def damage(path):
+    """Turn one bit in the middle of the weights."""
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.ones(100).numpy().tobytes()) + 7] ^= 1
+    path.write_bytes(data)
+
+
 def test_resume_of_a_file(prepare, tmp_path):
-    path = tmp_path / 'epoch_1.pth'
-    path.touch()
+    path = of_a_run(tmp_path / 'epoch_1.pth')
     cfg = prepare('--resume', str(path))
     assert (cfg.resume, cfg.load_from) == (True, str(path))
 
 
+def test_resume_takes_the_seed_that_was_drawn(prepare, tmp_path):
+    path = of_a_run(tmp_path / 'epoch_1.pth', seed=7)
+    assert prepare('--resume', str(path)).randomness.seed == 7
+    assert prepare('--resume', str(path), options=['randomness.seed=3']).randomness.seed == 3
+
+
+@pytest.mark.parametrize('how', ['flipped', 'cut', 'empty', 'gone'])
+def test_another_checkpoint_is_used_only_if_the_user_says_so(prepare, tmp_path, how):
+    work_dir = tmp_path / 'work'
+    first, last = (of_a_run(work_dir / f'epoch_{n}.pth') for n in (1, 2))
+    (work_dir / 'last_checkpoint').write_text(str(last))
+    if how == 'flipped':
+        damage(last)
+    elif how == 'gone':
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:500] if how == 'cut' else b'')
+    message = fr'epoch_2.pth.*whole ones, the newest first: {first}; --resume {first} goes on from that one'
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        prepare('--resume', '--work-dir', str(work_dir))
+    assert prepare('--resume', str(first), '--work-dir', str(work_dir)).load_from == str(first)
+    damage(first)
+    with pytest.raises((FileNotFoundError, ValueError), match=f'no whole checkpoint is in {work_dir}'):
+        prepare('--resume', '--work-dir', str(work_dir))
+
+
+@pytest.mark.parametrize('content', ['', '/etc/passwd', 'https://example.com/epoch_1.pth'])
+def test_last_checkpoint_names_something_else(prepare, tmp_path, content):
+    (tmp_path / 'last_checkpoint').write_text(content)
+    message = fr'(must name an existing file, got|cannot read) .?{content}'
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        prepare('--resume', '--work-dir', str(tmp_path))
+
+
+def test_resume_of_weights_alone(prepare, tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
+    with pytest.raises(ValueError, match='--resume needs the checkpoint of a run.*, got .*weights.pth'):
+        prepare('--resume', str(tmp_path / 'weights.pth'))
+
+
+def test_load_from_a_damaged_file(prepare, tmp_path):
+    damage(of_a_run(tmp_path / 'weights.pth'))
+    with pytest.raises(ValueError, match='cannot read .*weights.pth as a checkpoint: it is damaged: weights/data/0'):
+        prepare(options=[f'load_from={tmp_path}/weights.pth'])
+
+
 @pytest.mark.parametrize('args', [['--resume'], ['--resume', 'auto']])
 def test_resume_of_the_latest_checkpoint(prepare, tmp_path, args):
-    pretrained = tmp_path / 'pretrained.pth'
-    pretrained.touch()
+    pretrained = of_a_run(tmp_path / 'pretrained.pth')
     options = [f'load_from={pretrained}']
     work_dir = tmp_path / 'work'
     first = prepare(*args, '--work-dir', str(work_dir), options=options)
     assert (first.resume, first.load_from) == (False, str(pretrained))
-    work_dir.mkdir()
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    (work_dir / 'last_checkpoint').parent.mkdir()
+    (work_dir / 'last_checkpoint').write_text(str(of_a_run(work_dir / 'epoch_1.pth')))
     second = prepare(*args, '--work-dir', str(work_dir), options=options)
     assert (second.resume, second.load_from) == (True, None)
 

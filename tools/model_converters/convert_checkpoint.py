@@ -8,7 +8,6 @@ loading accepts that nothing else is missing.
 """
 
 import argparse
-import contextlib
 import os
 import re
 import sys
@@ -18,18 +17,9 @@ from pathlib import Path
 import torch
 
 import mmacmix
+from mmacmix.checkpoint_files import load_file
 from mmacmix.converters import SOURCES, Converted, convert_with_report
 from mmacmix.ops.checks import PATHS
-
-
-def load(path: Path) -> dict:
-    """Reads tensors and plain values only; no code of the file runs."""
-    context = contextlib.nullcontext()
-    if torch.__version__ >= (2, 6):
-        # The release's trainer saves its settings beside the model: read as a plain mapping, then left out.
-        context = torch.serialization.safe_globals([(OrderedDict, 'yacs.config.CfgNode')])
-    with context:
-        return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,12 +61,10 @@ def report(converted: Converted) -> None:
 def main() -> None:
     args = parse_args()
     try:
-        checkpoint = load(args.src)
-    except Exception as error:  # a damaged or crafted file can make torch raise anything
-        # Not torch's own words, which advise to load the file unsafely.
-        refused = re.search(r'(?i)unsupported global:? (?:GLOBAL )?(\S+)', str(error))
-        what = f'it holds {refused[1]}, which could run code' if refused else 'it is damaged or no checkpoint'
-        sys.exit(f'cannot read {args.src} as a checkpoint of tensors: {what} ({type(error).__name__})')
+        # The release's trainer saves its settings beside the model: read as a plain mapping, then left out.
+        checkpoint = load_file(str(args.src), 'cpu', {'yacs.config.CfgNode': OrderedDict})
+    except ValueError as error:
+        sys.exit(str(error))
     try:
         converted = convert_with_report(checkpoint, args.source, args.paths)
     except (TypeError, ValueError) as error:

@@ -39,6 +39,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='mmacmix.SeededBatchSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

@@ -1,0 +1,184 @@
+"""Reading of checkpoint files: whole ones only, nothing larger than the file, and no code from it."""
+
+import os.path as osp
+import pickle
+import re
+import tarfile
+import zipfile
+from glob import escape as glob_escape
+from glob import glob
+from types import SimpleNamespace
+from typing import BinaryIO, List, Mapping, Optional
+
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.utils import mkdir_or_exist
+
+from mmacmix.checkpoint_claims import Claims, Unfit
+from mmacmix.safe_globals import mmengine_globals
+
+ZIP, LEGACY_MAGIC = b'PK\x03\x04', 0x1950A86A20F9469CFC6C
+
+
+def load_file(path: str, map_location: object = None, names: Optional[Mapping[str, object]] = None) -> object:
+    """What a checkpoint file holds; reads it twice, first to see whether it is whole.
+
+    Args:
+        path: A local file, as ``torch.save`` writes them since version 0.4.
+        map_location: As for ``torch.load``.
+        names: More that the file may refer to, by name, and what stands for it (torch 2.6 and later).
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or no checkpoint, or it holds more than data; the message names it.
+    """
+    path = osp.expanduser(path)
+    check_file(path)
+    try:
+        if torch.__version__ < (2, 6):
+            loaded = torch.load(path, map_location=map_location, pickle_module=_allowing_few(), weights_only=False)
+        else:
+            with torch.serialization.safe_globals([(value, name) for name, value in (names or {}).items()]):
+                loaded = torch.load(path, map_location=map_location, weights_only=True)
+    except (MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # a damaged or crafted file can make torch raise anything
+        raise ValueError(f'cannot read {path} as a checkpoint: {_reason(error)}') from error
+    check_contents(loaded, path)
+    return loaded
+
+
+def check_file(path: str) -> None:
+    """Reads a checkpoint file to its end without loading it.
+
+    The sums of its parts are compared with those that torch stored; files that torch wrote before version 1.6 have
+    none.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, no checkpoint, or asks for more memory than it has bytes; the message names it.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'the checkpoint must be an existing file, got {path}')
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(len(ZIP))
+            file.seek(0)
+            if start == ZIP:
+                _check_zip(file, osp.getsize(path))
+            else:
+                _check_legacy(file, osp.getsize(path))
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged or crafted file can make the readers raise anything
+        reason = str(error) if isinstance(error, Unfit) else f'it is damaged, or no checkpoint ({type(error).__name__})'
+        raise ValueError(f'cannot read {path} as a checkpoint: {reason}') from error
+
+
+def whole_files(folder: str) -> List[str]:
+    """Checkpoint files of a folder that are whole, the newest first."""
+    whole = []
+    for path in sorted(glob(osp.join(glob_escape(folder), '*.pth')), key=osp.getmtime, reverse=True):
+        try:
+            check_file(path)
+        except ValueError:
+            continue
+        whole.append(path)
+    return whole
+
+
+def check_contents(checkpoint: object, path: str) -> None:
+    """Refuses a text that mmengine would run as Python when it resumes; old files of mmcv lose it.
+
+    Raises:
+        ValueError: A checkpoint of mmengine has ``meta['config']``, which mmengine itself never writes.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict) or 'config' not in meta:
+        return
+    if 'message_hub' in checkpoint:
+        raise ValueError(f"cannot read {path} as a checkpoint: its meta['config'] would be run as Python by --resume, "
+                         'and mmengine writes none')
+    del meta['config']
+
+
+def register_loaders() -> None:
+    """Has mmengine read local files and downloads by :func:`load_file`, whoever asks for them."""
+
+    @CheckpointLoader.register_scheme(prefixes='', force=True)
+    def load_from_local(filename: str, map_location: object = None) -> object:
+        return load_file(filename, map_location)
+
+    @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+    def load_from_http(filename: str, map_location: object = None) -> object:
+        cached = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(filename.split('?')[0]))
+        if is_main_process() and not osp.exists(cached):
+            mkdir_or_exist(osp.dirname(cached))
+            torch.hub.download_url_to_file(filename, cached)
+        barrier()
+        return load_file(cached, map_location)
+
+
+def _reason(error: Exception) -> str:
+    """Not torch's own words where they advise to load the file unsafely."""
+    refused = re.search(r'(?i)unsupported global:? (?:GLOBAL )?(\S+)|got (getattr\(.*\))', str(error))
+    if refused:
+        return f'it refers to {refused[1] or refused[2]}, and nothing but data is loaded from a file'
+    words = str(error).split('. ')[0] if type(error) is RuntimeError and 'weights_only' not in str(error) else ''
+    return words or f'it is damaged, or holds more than data ({type(error).__name__})'
+
+
+def _check_zip(file: BinaryIO, size: int) -> None:
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        folder = names[0].split('/')[0]
+        if len(set(names)) < len(names) or not all(_inside(folder, name) for name in names):
+            raise Unfit('its parts must have names of their own inside one folder')
+        if f'{folder}/data.pkl' not in names or f'{folder}/constants.pkl' in names:
+            raise Unfit('it is an archive, but not of torch.save')
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise Unfit('its parts must not be compressed, and torch.save never does so')
+        if sum(entry.file_size for entry in entries) > size:
+            raise Unfit('its parts must not be larger than the file')
+        broken = archive.testzip()
+        if broken is not None:
+            raise Unfit(f'it is damaged: {broken} is not what was written')
+        with archive.open(f'{folder}/data.pkl') as pickled:
+            Claims(pickled, size, lambda key: archive.getinfo(f'{folder}/data/{key}').file_size).load()
+
+
+def _check_legacy(file: BinaryIO, size: int) -> None:
+    """The form of torch before 1.6: five pickles, and then every storage: 8 bytes of its size, and its content."""
+    if tarfile.is_tarfile(file.name):
+        raise Unfit('it has the form of torch before version 0.4, which may run code')
+    if Claims(file, size).load() != LEGACY_MAGIC:
+        raise Unfit('it is no file of torch.save')
+    claims = [Claims(file, size) for _ in range(4)]
+    for claim in claims:
+        claim.load()
+    if sum(claims[2].claimed.values()) > size - file.tell():
+        raise Unfit('it is damaged: its end is missing')
+
+
+def _inside(folder: str, name: str) -> bool:
+    parts = name.split('/')
+    return parts[0] == folder and len(parts) > 1 and not {'', '.', '..'} & set(parts) and '\\' not in name
+
+
+def _allowing_few() -> SimpleNamespace:
+    """A pickle module that finds what torch's safe mode and mmengine's checkpoints need.
+
+    Before 2.6 torch's own safe mode takes no names in other places than their own.
+    """
+    allowed = {**torch._weights_only_unpickler._get_allowed_globals(), **mmengine_globals()}
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> object:
+            full = f'{"builtins" if module == "__builtin__" else module}.{name}'
+            if full not in allowed:
+                raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {full}')
+            return allowed[full]
+
+    return SimpleNamespace(__name__='pickle', Unpickler=Unpickler, load=lambda *a, **kw: Unpickler(*a, **kw).load())

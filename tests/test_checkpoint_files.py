@@ -1,0 +1,104 @@
+"""A checkpoint file is loaded as it was written, or refused with its name."""
+
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmacmix.checkpoint_files import check_contents, check_file, load_file, whole_files
+from mmacmix.engine.checkpoint_guard import CheckpointGuardHook
+
+
+def content():
+    """Most of what checkpoints hold: views, halves, scalars, parameters, history buffers, plain values."""
+    hub = MessageHub('checkpoint_files')
+    hub.update_scalar('loss', np.float64(1.5))
+    weight = torch.arange(200.0)
+    state = dict(weight=weight, view=weight[3:50:2], half=weight.half(), count=torch.tensor(3), none=torch.zeros(0, 4))
+    return dict(meta=dict(epoch=1, seed=0), state_dict=state, model=torch.nn.Parameter(weight.reshape(10, 20).t()),
+                message_hub=hub.state_dict())
+
+
+def bytes_of(loaded):
+    memory = io.BytesIO()
+    torch.save(loaded, memory)
+    return memory.getvalue()
+
+
+@pytest.fixture(params=[True, False], ids=['zip', 'legacy'])
+def file(request, tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(content(), path, _use_new_zipfile_serialization=request.param)
+    return path
+
+
+def test_whole_files_load(file):
+    assert bytes_of(load_file(str(file))) == bytes_of(content())
+
+
+def test_truncated_files_are_refused(file):
+    data = file.read_bytes()
+    for length in [0, 1, 4, len(data) - 1, *random.Random(0).sample(range(len(data)), 60)]:
+        file.write_bytes(data[:length])
+        with pytest.raises(ValueError, match='cannot read .*epoch_1.pth as a checkpoint: '):
+            load_file(str(file))
+
+
+def test_no_turned_bit_is_loaded(tmp_path):
+    """In the padding between the parts, or in dates, a turned bit changes nothing; anywhere else it is refused."""
+    path, rng, refused = tmp_path / 'epoch_1.pth', random.Random(0), 0
+    torch.save(content(), path)
+    data, expected = path.read_bytes(), bytes_of(load_file(str(path)))
+    for _ in range(300):
+        flipped = bytearray(data)
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert bytes_of(load_file(str(path))) == expected
+        except ValueError as error:
+            assert f'cannot read {path} as a checkpoint: ' in str(error)
+            refused += 1
+    assert refused > 150
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match='the checkpoint must be an existing file, got .*gone.pth'):
+        check_file(str(tmp_path / 'gone.pth'))
+
+
+def test_whole_files_of_a_folder(tmp_path):
+    for name in ('a.pth', 'b.pth', 'c.pth'):
+        torch.save({}, tmp_path / name)
+    (tmp_path / 'b.pth').write_bytes(b'PK')
+    assert sorted(whole_files(str(tmp_path))) == [str(tmp_path / 'a.pth'), str(tmp_path / 'c.pth')]
+
+
+def test_downloads_go_the_same_way(tmp_path, monkeypatch):
+    def download(url, path):
+        torch.save(dict(meta=dict(config='x = 1'), message_hub={}), path)
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    with pytest.raises(ValueError, match=r"epoch_1.pth as a checkpoint: its meta\['config'\] would be run as Python"):
+        CheckpointLoader.load_checkpoint('https://example.com/epoch_1.pth?x=1', 'cpu')
+
+
+def test_text_of_old_checkpoints_is_left_out():
+    """mmcv wrote its config there; such files are starts, and cannot be resumed."""
+    old = dict(state_dict={}, meta=dict(config='x = 1', CLASSES=('a',)))
+    check_contents(old, 'old.pth')
+    assert old['meta'] == dict(CLASSES=('a',))
+
+
+def test_the_guard_looks_too(monkeypatch):
+    """At checkpoints from other places than files and downloads."""
+
+    class Runner:
+        _load_from = 's3://bucket/epoch_1.pth'
+
+    with pytest.raises(ValueError, match='cannot read s3://bucket/epoch_1.pth as a checkpoint'):
+        CheckpointGuardHook().after_load_checkpoint(Runner(), dict(message_hub={}, meta=dict(config='x = 1')))
