@@ -23,8 +23,6 @@ PAGE = (ROOT / 'docs' / 'evidence.md').read_text()
 ALL = [rows.Run(task, row, 0) for task in rows.TASKS for row in rows.ROWS]
 #: Models that differ; the other rows start them otherwise.
 MODELS_OF = [run for run in ALL if not re.search('no-shift|rates|warm|-on', run.row)]
-QUICK = [run for run in MODELS_OF if run.task == 'camvid' and run.row != 'resnet-18' and '_' not in run.row]
-QUICK.append(rows.Run('bccd', 'resnet-26', 0))
 
 
 def cfg_of(run):
@@ -55,7 +53,7 @@ def test_rows_differ_in_backbone_and_start_alone(run):
         cfg.model.neck.pop('in_channels')
         keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
         if 'rates-decay' in run.row:
-            assert keys.rate1.decay_mult > 0
+            assert keys.rate1.decay_mult == keys.rate2.decay_mult
             keys.update(rate1=dict(decay_mult=0.), rate2=dict(decay_mult=0.))
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'StartHook']
         return {key: value for key, value in cfg.to_dict().items() if key not in ('start_from', 'arch')}
@@ -149,8 +147,7 @@ def test_long_decay(task, steps):
     assert total / multiple == pytest.approx(3e-5, rel=0.6) and '0.003 %' in PAGE
 
 
-@pytest.mark.parametrize('run', [
-    pytest.param(run, marks=() if run in QUICK else pytest.mark.nightly, id=run.name) for run in MODELS_OF])
+@pytest.mark.parametrize('run', MODELS_OF, ids=lambda run: run.name)
 def test_a_step(run):
     cfg = cfg_of(run)
     init_default_scope(cfg.default_scope)
@@ -161,7 +158,8 @@ def test_a_step(run):
         samples = [SegDataSample(metainfo=dict(img_shape=(64, 64))) for _ in range(2)]
         for sample in samples:
             sample.gt_sem_seg = PixelData(data=torch.randint(11, (1, 64, 64)))
-        batch = dict(inputs=[torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in samples], data_samples=samples)
+        images = [torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in samples]
+        batch = dict(inputs=images, data_samples=samples)
     else:
         from mmdet.testing import demo_mm_inputs
         batch = demo_mm_inputs(2, [[3, 64, 64]] * 2, num_items=[2, 2], num_classes=3)
@@ -192,7 +190,7 @@ def test_digest_follows_what_decides(tmp_path):
 
 def test_expand():
     assert rows.expand(['pass', 'resnet-18', 'san']) == [*rows.GROUPS['pass'].rows, *rows.GROUPS['san'].rows]
-    with pytest.raises(ValueError, match=r'rows must be groups \(pass, .*\) or rows \(resnet-acmix-26, .*, got no-such'):
+    with pytest.raises(ValueError, match=r"rows must be groups \(pass, .*\) or rows .*, got no-such"):
         rows.expand(['no-such'])
 
 

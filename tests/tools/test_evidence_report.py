@@ -54,7 +54,8 @@ def folder(tmp_path):
 
 
 def call(report, folder):
-    report.main(['--runs', str(folder / 'runs'), '--into', str(folder / 'page.md'), '--pictures', str(folder / 'pictures')])
+    options = dict(runs='runs', into='page.md', pictures='pictures')
+    report.main([word for name, path in options.items() for word in (f'--{name}', str(folder / path))])
     return (folder / 'page.md').read_text()
 
 
@@ -147,7 +148,7 @@ def test_page_of_the_project_is_written_from_its_runs(report, tmp_path):
     """Nobody has typed a figure."""
     page = ROOT / 'docs' / 'evidence.md'
     runs, stale = report.load(ROOT / 'docs' / 'evidence' / 'runs')
-    names = {f'{task}_{name}' for task in rows.TASKS for name in rows.GROUPS}
+    names = {f'{task}_{name}' for task in rows.TASKS for name in (*rows.GROUPS, 'predictions')}
     links = {name: f'evidence/{name}.png' for name in names if (page.parent / 'evidence' / f'{name}.png').is_file()}
     assert report.write(page.read_text(), report.body_of(runs, stale, links)) == page.read_text()
 

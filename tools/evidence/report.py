@@ -58,7 +58,7 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
     Args:
         runs: What is finished.
         stale: Names of files that do not count.
-        pictures: Links by task and group, 'bccd_pass'.
+        pictures: Links by task and group, 'bccd_pass', and 'bccd_predictions' of draw_predictions.py.
     """
     parts = []
     for task, known in TASKS.items():
@@ -77,6 +77,8 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
                 parts.append(f'![{group.title}: loss, and {next(iter(known.metrics.values()))} on held-out images, '
                              f'against steps and minutes]({pictures[f"{task}_{name}"]})')
         parts += [f'#### {known.title.split(",")[0]}: by class', results.by_class()]
+        if f'{task}_predictions' in pictures:
+            parts.append(f'![Truth and predictions on held-out images]({pictures[f"{task}_predictions"]})')
     if not parts:
         parts.append(NOTHING)
     else:
@@ -97,7 +99,7 @@ def provenance(runs: Dict[Run, run_files.RunFile]) -> str:
 
 
 def draw(results: Results, rows: List[str], title: str, path: Path) -> None:
-    """Loss against steps, metric against steps and against minutes: mean of the seeds, and from the least to the most."""
+    """Loss against steps, metric against steps and minutes: mean of the seeds, and from the least to the most."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -154,6 +156,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         text = args.into.read_text(encoding='utf-8')
         write(text, '')  # before anything is drawn
         pictures = draw_all(runs, args.pictures)
+        drawn = {f'{task}_predictions': args.pictures / f'{task}_predictions.png' for task in TASKS}
+        pictures.update({name: path for name, path in drawn.items() if path.is_file()})
         links = {name: Path(os.path.relpath(path, args.into.parent)).as_posix() for name, path in pictures.items()}
         args.into.write_text(write(text, body_of(runs, stale, links)), encoding='utf-8')
     except (OSError, ValueError) as error:

@@ -101,8 +101,8 @@ class Results:
         metric, name = next(iter(self.task.metrics.items()))
         a, b = self.final(ours, metric), self.final(plain, metric)
         allowed = max(a.deviation, b.deviation)
-        lines = [f'* {name} {a.mean:.1f} against {b.mean:.1f} of {label(plain)}, which may be at most {allowed:.1f} (the '
-                 f'larger deviation) more: **{_yes(a.mean >= b.mean - allowed)}**']
+        lines = [f'* {name} {a.mean:.1f} against {b.mean:.1f} of {label(plain)}, which may be at most {allowed:.1f} '
+                 f'(the larger deviation) more: **{_yes(a.mean >= b.mean - allowed)}**']
         for key, least in self.task.anchor.items():
             mean = self.final(ours, key).mean
             lines.append(f'* {self.task.metrics[key]} {mean:.1f} against {least} of the first ResNet-18: '
