@@ -1,7 +1,9 @@
 """The start of an ACmix model from a trained plain one: the same function at step 0."""
 
+import contextlib
+import logging
 from pathlib import Path
-from typing import Tuple
+from typing import Iterator, Tuple
 
 import torch
 from mmengine.config import Config
@@ -31,7 +33,7 @@ def make_start(plain_cfg: Config, cfg: Config, weights: Path, out: Path, seed: i
         The largest difference of their maps, relative to the largest entry.
 
     Raises:
-        ValueError: The function is not preserved.
+        ValueError: The weights do not fit, or the function is not preserved.
     """
     state = read_checkpoint(str(weights), map_location='cpu')['state_dict']
     plain = _build(plain_cfg, seed)
@@ -44,10 +46,11 @@ def make_start(plain_cfg: Config, cfg: Config, weights: Path, out: Path, seed: i
         rest = {key: value for key, value in state.items() if key not in backbone}
         started = convert_with_report(backbone, source).state
         converted = {**rest, **{f'backbone.{key}': value for key, value in started.items()}}
-    # What is missing in a converted state starts fresh; what is left over or of another shape is an error.
-    unexpected = model.load_state_dict(converted, strict=False).unexpected_keys
-    if unexpected:
-        raise ValueError(f'{weights} must fit {cfg.filename}, got {", ".join(unexpected[:3])} on top')
+    own = model.state_dict()
+    wrong = [key for key, value in converted.items() if key not in own or own[key].shape != value.shape]
+    if wrong:
+        raise ValueError(f'{weights} must fit {cfg.filename}, got {", ".join(wrong[:3])} on top or of another shape')
+    model.load_state_dict(converted, strict=False)  # what it lacks starts fresh
     difference = _difference(plain, model, shape)
     if not difference <= TOLERANCE:
         raise ValueError(f'the start must preserve the function of {weights}, got maps that differ by {difference:.1e}')
@@ -60,8 +63,19 @@ def _build(cfg: Config, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
-    model.init_weights()
+    with _quiet():
+        model.init_weights()
     return model.eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps mmengine from listing how every parameter was initialised."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @torch.no_grad()
