@@ -118,6 +118,7 @@ def test_verdict():
     assert '0 of ResNet-26' in verdict([40, 40, 40], [])
     assert verdict([40, 40, 40], [41, 41, 41]).count('**not passed**') == 1
     assert verdict([39, 40, 41], [40.9, 40.9, 40.9]).count('**passed**') == 2  # within the deviation
+    assert verdict([40, 40, 40], [39.5, 40.5, 41]).count('**passed**') == 2  # the other's is the larger here
     assert verdict([39, 40, 41], [41.1, 41.1, 41.1]).count('**not passed**') == 1  # not within it
     assert verdict([40, 40, 40], [40, 41.4, 41.4]).count('**not passed**') == 1
     assert verdict([38, 38.4, 38.5], [30, 30, 30]).count('**not passed**') == 1  # below the first ResNet-18
