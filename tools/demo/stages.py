@@ -118,7 +118,7 @@ def take_folder(folder):
         fcntl.flock(_lock, fcntl.LOCK_EX)
 
 
-def run(command, log, name, env=None):
+def run(command, log, name, env=None, show=None, keep=()):
     """Run a program: everything it prints goes to a file, its progress to the terminal.
 
     Args:
@@ -126,11 +126,14 @@ def run(command, log, name, env=None):
         log (pathlib.Path): Receives the output; earlier content is kept.
         name (str): Of the step, for messages.
         env (dict | None): Environment; that of this process by default.
+        show (Callable[[str], None] | None): Called with every line of progress; by default it is printed.
+        keep (Iterable[int]): File descriptors, of locks, that the program inherits.
 
     Raises:
         StepFailed: If the program fails; the message ends with the last lines of its output.
     """
     tail = []
+    show = show or _print
     with open(log, 'a', encoding='utf-8') as file:
         file.write(f'$ {" ".join(map(str, command))}\n')
         # A session of its own, so that mim's children can be ended together with it.
@@ -143,7 +146,7 @@ def run(command, log, name, env=None):
             errors='replace',
             env=env,
             start_new_session=True,
-            pass_fds=(_lock.fileno(),) if _lock else (),
+            pass_fds=(*keep, _lock.fileno()) if _lock else tuple(keep),
         )
         try:
             for line in process.stdout:
@@ -151,7 +154,7 @@ def run(command, log, name, env=None):
                 tail = [*tail[-29:], line.rstrip()]
                 short = progress(line)
                 if short:
-                    print(f'  {short}', flush=True)
+                    show(short)
             code = process.wait()
         except BaseException:
             _end(process)
@@ -169,12 +172,12 @@ def progress(line):
     >>> progress('... - INFO - Iter(train) [ 20/600]  lr: 1e-3  eta: 0:04:10  time: 0.4  loss: 2.5')
     'train  20/600   loss 2.5   left 0:04:10'
     """
-    found = re.search(r'Iter\((train|val|test)\)\s*\[\s*(\d+)/(\d+)\](.*)', line)
+    found = re.search(r'(?:Iter|Epoch)\((train|val|test)\)\s*(?:\[\s*(\d+)\])?\s*\[\s*(\d+)/(\d+)\](.*)', line)
     if not found:
         return None
-    mode, step, total, rest = found.groups()
+    mode, epoch, step, total, rest = found.groups()
     values = dict(re.findall(r'(\S+): +(\S+)', rest))
-    parts = [f'{mode:5} {step:>4}/{total}']
+    parts = [f'{mode:5} {f"epoch {epoch}, " if epoch else ""}{step:>4}/{total}']
     if 'loss' in values:
         parts.append(f'loss {float(values["loss"]):.3f}')
     names = {'coco/bbox_mAP_50': 'box AP50', 'coco/segm_mAP_50': 'mask AP50', 'mIoU': 'mIoU'}
@@ -186,6 +189,10 @@ def progress(line):
     if 'eta' in values:
         parts.append(f'left {values["eta"]}')
     return '   '.join(parts)
+
+
+def _print(text):
+    print(f'  {text}', flush=True)
 
 
 def _end(process):

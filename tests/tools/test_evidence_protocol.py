@@ -1,0 +1,240 @@
+"""docs/evidence.md says what the configs of its rows do, and the rows differ in their backbones alone."""
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / 'tools'), str(ROOT / 'tools' / 'evidence')]
+import rows  # noqa: E402
+from evidence.classwise_iou import ClasswiseIoU  # noqa: E402
+from evidence.hooks import StartHook  # noqa: E402
+from evidence.plain_resnet import PlainResNet  # noqa: E402
+
+from mmacmix.backbones import ResNetACmix  # noqa: E402
+from mmacmix.layers.shift import init_shift_kernels  # noqa: E402
+
+PAGE = (ROOT / 'docs' / 'evidence.md').read_text()
+ALL = [rows.Run(task, row, 0) for task in rows.TASKS for row in rows.ROWS]
+#: Models that differ; the other rows start them otherwise.
+MODELS_OF = [run for run in ALL if not re.search('no-shift|rates|warm|-on', run.row)]
+
+
+def cfg_of(run):
+    return Config.fromfile(run.config())
+
+
+def test_every_row_has_a_config_and_a_place():
+    assert {run.config().name for run in ALL} == {path.name for path in rows.CONFIGS.glob('*.py')}
+    others = {path.name for path in (ROOT / 'configs').rglob('*.py')}
+    assert not {run.config().name for run in ALL} & others
+    for name, group in rows.GROUPS.items():
+        assert f'| `{name}` |' in PAGE
+        for row in group.rows:
+            assert f'`{row}`' in PAGE or f'`..._{row.partition("_")[2]}`' in PAGE, row
+
+
+@pytest.mark.parametrize('run', ALL, ids=lambda run: run.name)
+def test_header(run):
+    first, second = run.config().read_text().splitlines()[:2]
+    assert rows.label(run.row).split(',')[0] in first and 'Results: docs/evidence.md' in first
+    assert second == f'# python tools/train.py docs/evidence/configs/{run.config().name}'
+
+
+@pytest.mark.parametrize('run', ALL, ids=lambda run: run.name)
+def test_rows_differ_in_backbone_and_start_alone(run):
+    def rest(cfg):
+        cfg.model.pop('backbone')
+        cfg.model.neck.pop('in_channels')
+        keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+        if 'rates-decay' in run.row:
+            assert keys.rate1.decay_mult == keys.rate2.decay_mult
+            keys.update(rate1=dict(decay_mult=0.), rate2=dict(decay_mult=0.))
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'StartHook']
+        return {key: value for key, value in cfg.to_dict().items() if key not in ('start_from', 'arch')}
+
+    assert rest(cfg_of(run)) == rest(cfg_of(rows.Run(run.task, rows.RESNET, 0)))
+    assert cfg_of(run).model.backbone.get('norm_eval', False) is False
+    if run.row.startswith((rows.SWIN, rows.PVT)):
+        assert cfg_of(run).model.backbone.drop_path_rate == 0
+    assert ('start_from' in cfg_of(run)) == run.row.endswith(('_warm', '-on'))
+
+
+@pytest.mark.parametrize('task, example', [('bccd', 'retinanet_bccd'), ('camvid', 'fpn_camvid')])
+def test_schedule_is_that_of_the_example(task, example):
+    ours, theirs = cfg_of(rows.Run(task, rows.RESNET, 0)), Config.fromfile(ROOT / 'docs' / 'examples' / f'{example}.py')
+    for name in ('param_scheduler', 'train_pipeline', 'test_pipeline'):
+        assert ours[name] == theirs[name], name
+    for name in ('optimizer', 'clip_grad'):
+        a, b = (dict(cfg.optim_wrapper.get(name) or {}) for cfg in (ours, theirs))
+        assert {**dict(betas=None), **a} == {**dict(betas=None), **b}
+    backbone = dict(frozen_stages=-1, norm_eval=False)
+    ours.model.backbone.update(backbone)
+    theirs.model.backbone.update(backbone)
+    assert ours.model == theirs.model
+    assert ours.train_dataloader.batch_size == theirs.train_dataloader.batch_size == 8
+
+
+def cells(name):
+    """(BCCD, CamVid) of a line of the protocol's table."""
+    return re.search(rf'(?m)^\| {name} \| (.*?) \| (.*?) \|$', PAGE).groups()
+
+
+def test_protocol_says_what_the_configs_say():
+    det, seg = (cfg_of(rows.Run(task, rows.RESNET, 0)) for task in rows.TASKS)
+    assert cells('batch') == (str(det.train_dataloader.batch_size), str(seg.train_dataloader.batch_size))
+    epochs, steps = det.train_cfg.max_epochs, seg.train_cfg.max_iters
+    assert cells('length') == (f'{epochs} epochs, {epochs * -(-292 // 8)} steps', f'{steps} steps')
+    for cfg, cell in zip((det, seg), cells('optimiser')):
+        optimizer = cfg.optim_wrapper.optimizer
+        clip = cfg.optim_wrapper.get('clip_grad')
+        numbers = [float(x) for x in re.findall(r'\d(?:e-\d)?', cell)]
+        assert cell.startswith(optimizer.type)
+        assert numbers == [optimizer.lr, optimizer.weight_decay, *([clip.max_norm] if clip else [])]
+    warm, step = det.param_scheduler
+    assert cells('schedule')[0] == f'linear warm-up over {warm.end} steps, a tenth after {step.milestones[0]} and ' \
+                                   f'{step.milestones[1]} epochs' and step.gamma == 0.1
+    poly, = seg.param_scheduler
+    assert cells('schedule')[1] == f'polynomial, power {poly.power}, to {poly.eta_min:.0f}' and poly.end == steps
+    at = [list(range(every, last + 1, every)) for every, last in (
+        (det.train_cfg.val_interval, epochs), (seg.train_cfg.val_interval, steps))]
+    for points, cell in zip(at, cells('evaluated')):
+        assert [int(n) for n in re.findall(r'\d+', cell)] == points
+    width, height = det.train_pipeline[2]['scale']
+    crop = seg.train_pipeline[2]['crop_size']
+    assert cells('images')[0].startswith(f'{width} x {height},')
+    assert cells('images')[1].startswith(f'crops of {crop[0]} x {crop[1]},')
+    assert rows.TASKS['camvid'].shape == crop and rows.TASKS['bccd'].shape == (-(-height // 32) * 32, width)
+    assert cells('model')[1] == f'Semantic FPN, {seg.model.neck.out_channels} channels in the neck, ' \
+                                f'{seg.model.decode_head.channels} in the head'
+
+
+def test_anchors_are_those_of_the_page():
+    text = ' '.join(PAGE.split())
+    det, seg = (task.anchor for task in rows.TASKS.values())
+    assert f'AP {det["coco/bbox_mAP"]} and AP50 {det["coco/bbox_mAP_50"]} on BCCD, mIoU {seg["mIoU"]} on CamVid' in text
+
+
+@pytest.mark.parametrize('task, steps', [('bccd', 37), ('camvid', 600)])
+def test_long_decay(task, steps):
+    """Learning rate times decay, over all steps, is 1 in the row of the long training."""
+    cfg = cfg_of(rows.Run(task, f'{rows.RESNET}_rates-decay-long', 0))
+    model = torch.nn.Module()
+    model.rate1 = torch.nn.Parameter(torch.ones(1))
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    group, = wrapper.param_groups
+    schedulers = [PARAM_SCHEDULERS.build(dict(s, optimizer=wrapper.optimizer)) for s in cfg.param_scheduler]
+    total = 0
+    for _ in range(cfg.train_cfg.get('max_epochs', 1)):
+        for _ in range(steps):
+            total += group['lr'] * group['weight_decay']
+            wrapper.optimizer.step()
+            for scheduler in schedulers:
+                if not scheduler.by_epoch:
+                    scheduler.step()
+        for scheduler in schedulers:
+            if scheduler.by_epoch:
+                scheduler.step()
+    assert total == pytest.approx(1, abs=0.02)
+    multiple = cfg.optim_wrapper.paramwise_cfg.custom_keys.rate1.decay_mult
+    assert f'{multiple:.0f}' in PAGE
+    # And the plain row decays by what the page says at most.
+    assert total / multiple == pytest.approx(3e-5, rel=0.6) and '0.003 %' in PAGE
+
+
+@pytest.mark.parametrize('run', MODELS_OF, ids=lambda run: run.name)
+def test_a_step(run):
+    cfg = cfg_of(run)
+    init_default_scope(cfg.default_scope)
+    if cfg.default_scope == 'mmseg':
+        from mmengine.structures import PixelData
+        from mmseg.structures import SegDataSample
+        cfg.model.data_preprocessor.size = (64, 64)
+        samples = [SegDataSample(metainfo=dict(img_shape=(64, 64))) for _ in range(2)]
+        for sample in samples:
+            sample.gt_sem_seg = PixelData(data=torch.randint(11, (1, 64, 64)))
+        images = [torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in samples]
+        batch = dict(inputs=images, data_samples=samples)
+    else:
+        from mmdet.testing import demo_mm_inputs
+        batch = demo_mm_inputs(2, [[3, 64, 64]] * 2, num_items=[2, 2], num_classes=3)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    losses = model.train_step(batch, build_optim_wrapper(model, cfg.optim_wrapper))
+    assert losses['loss'].isfinite()
+    assert sum(not torch.equal(a, b) for a, b in zip(before, model.parameters())) > 0.8 * len(before)
+
+
+def test_digest_follows_what_decides(tmp_path):
+    def written(text):
+        path = tmp_path / 'camvid_resnet-26.py'
+        path.write_text(f"_base_ = '{rows.CONFIGS}/camvid_resnet-26.py'\n{text}")
+        return rows.digest(path)
+
+    first = rows.digest(rows.CONFIGS / 'camvid_resnet-26.py')
+    assert written('') == first
+    assert written("default_hooks = dict(logger=dict(interval=5))\n") == first
+    assert written("train_dataloader = dict(num_workers=4, dataset=dict(data_root='elsewhere'))\n") == first
+    others = [written(text) for text in (
+        'model = dict(backbone=dict(depth=38))\n', 'optim_wrapper = dict(optimizer=dict(lr=1.))\n',
+        'train_cfg = dict(max_iters=5)\n', "start_from = 'resnet-18'\n", 'train_dataloader = dict(batch_size=4)\n',
+        "custom_hooks = _base_.custom_hooks + [dict(type='StartHook', shift=False)]\n")]
+    assert len({first, *others}) == 7
+
+
+def test_expand():
+    assert rows.expand(['pass', 'resnet-18', 'san']) == [*rows.GROUPS['pass'].rows, *rows.GROUPS['san'].rows]
+    with pytest.raises(ValueError, match=r"rows must be groups \(pass, .*\) or rows .*, got no-such"):
+        rows.expand(['no-such'])
+
+
+def test_plain_resnet_has_the_stages_of_ours():
+    for depth, blocks in ResNetACmix.depths.items():
+        assert PlainResNet.arch_settings[depth][1] == blocks
+    shapes = [[tuple(x.shape) for x in model(torch.zeros(1, 3, 64, 64))] for model in (
+        PlainResNet(26, base_channels=8, stem_channels=8),
+        ResNetACmix(26, base_channels=8, stem_channels=8))]
+    assert shapes[0] == shapes[1]
+
+
+class FakeRunner:
+    def __init__(self, model, iteration=0):
+        self.model, self.iter = model, iteration
+
+
+def test_start_hook():
+    model = ResNetACmix(26, base_channels=8, stem_channels=8)
+    model.init_weights()
+    layer = model.layer1[0].conv2
+    shift = torch.empty_like(layer.dep_conv.weight)
+    init_shift_kernels(shift)
+    StartHook(rates=(1., 0.)).before_train(FakeRunner(model, iteration=5))
+    assert layer.rate1.item() == 0.5  # a resumed run
+    StartHook(rates=(1., 0.)).before_train(FakeRunner(model))
+    assert (layer.rate1.item(), layer.rate2.item()) == (1., 0.)
+    assert torch.equal(layer.dep_conv.weight, shift)
+    projection = layer.conv1.weight.detach().clone()
+    StartHook(shift=False).before_train(FakeRunner(model))
+    assert (layer.rate1.item(), layer.rate2.item()) == (1., 0.)
+    assert layer.dep_conv.weight.std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.2)
+    assert not torch.equal(layer.dep_conv.weight, shift) and torch.equal(layer.conv1.weight, projection)
+    with pytest.raises(ValueError, match=r'rates must be those of attention and convolution, got rates=\(1.0,\)'):
+        StartHook(rates=(1.,))
+    with pytest.raises(ValueError, match='StartHook must meet a model with ACmix layers, got none'):
+        StartHook(shift=False).before_train(FakeRunner(torch.nn.Linear(1, 1)))
+
+
+def test_classwise_iou():
+    metric = ClasswiseIoU()
+    metric.dataset_meta = dict(classes=('sky', 'road', 'tree'))
+    truth = torch.tensor([[0, 0, 1, 255]])
+    guess = torch.tensor([[0, 1, 1, 1]])
+    metric.process({}, [dict(pred_sem_seg=dict(data=guess), gt_sem_seg=dict(data=truth))])
+    metrics = metric.evaluate(1)
+    assert (metrics['IoU/sky'], metrics['IoU/road']) == (50., 50.) and metrics['mIoU'] == 50.

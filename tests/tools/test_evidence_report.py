@@ -1,0 +1,168 @@
+"""Tables, verdict and curves come from the CSV files alone; the files here are made up."""
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / 'tools'), str(ROOT / 'tools' / 'evidence')]
+import results  # noqa: E402
+import rows  # noqa: E402
+import run_files  # noqa: E402
+from rows import Run  # noqa: E402
+
+OURS, PLAIN = 'resnet-acmix-26', 'resnet-26'
+MARKED = 'Before.\n\n<!-- evidence: results -->\n\nold\n\n<!-- evidence: end -->\n\nAfter.\n'
+
+
+@pytest.fixture(scope='module')
+def report():
+    spec = importlib.util.spec_from_file_location('evidence_report', ROOT / 'tools' / 'evidence' / 'report.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def made_up(run, metric, config=None):
+    """A file whose last metric is this."""
+    facts = dict(
+        task=run.task, row=run.row, seed=run.seed, config=config or rows.digest(run.config()), parameters=12_340_000,
+        backbone_parameters=8_440_000, multiply_adds=5_670_000_000, backbone_multiply_adds=2_210_000_000,
+        commit='abc', torch='2.0', mmcv='2', mmdet='3', mmseg='1', device='a machine', threads=1, date='2000-01-01')
+    if run.task == 'camvid':
+        metrics = {'mIoU': [(200, metric / 2), (600, metric)], 'aAcc': [(200, 50.), (600, 80.)],
+                   'IoU/sky': [(200, 40.), (600, 90.)], 'IoU/road': [(200, 1.), (600, 70.)]}
+    else:
+        metrics = {'coco/bbox_mAP': [(111, metric / 200), (444, metric / 100)],
+                   'coco/bbox_mAP_50': [(111, 0.1), (444, 0.6)], 'coco/RBC_precision': [(444, 0.5)]}
+    series = {'loss': [(20, 3.), (600, 1.)], 'seconds': [(0, 0.), (600, 1200.)], 'peak_memory_mib': [(600, 1000.)]}
+    return run_files.RunFile({k: str(v) for k, v in facts.items()}, {**series, **metrics})
+
+
+def write_all(folder, task, figures, config=None):
+    for row, values in figures.items():
+        for seed, value in enumerate(values):
+            run = Run(task, row, seed)
+            run_files.write(run_files.path_of(folder, run), made_up(run, value, config))
+
+
+@pytest.fixture()
+def folder(tmp_path):
+    (tmp_path / 'page.md').write_text(MARKED)
+    return tmp_path
+
+
+def call(report, folder):
+    options = dict(runs='runs', into='page.md', pictures='pictures')
+    report.main([word for name, path in options.items() for word in (f'--{name}', str(folder / path))])
+    return (folder / 'page.md').read_text()
+
+
+def test_files_come_back(tmp_path):
+    content = made_up(Run('camvid', OURS, 1), 40.25)
+    path = tmp_path / 'folder' / 'x.csv'
+    run_files.write(path, content)
+    assert run_files.read(path) == content
+    assert [p.name for p in path.parent.iterdir()] == ['x.csv']
+    assert content.at('seconds', 200) == 400 and content.at('seconds', 900) == 1200 and content.last('mIoU') == 40.25
+
+
+@pytest.mark.parametrize('text, message', [
+    ('', 'must have the columns step,name,value, got $'),
+    ('a,b\n', 'must have the columns step,name,value, got a,b'),
+    ('step,name,value\n1,loss\n', 'csv:2 must have a step or none, a name and a value, got 1,loss'),
+    ('step,name,value\n1,loss,much\n', 'csv:2 must have a step or none, a name and a value, got 1,loss,much'),
+    ('step,name,value\n,task,bccd\n', 'must have the fact config, got task'),
+])
+def test_damaged_files_are_named(tmp_path, text, message):
+    (tmp_path / 'x.csv').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        run_files.read(tmp_path / 'x.csv')
+
+
+def test_tables(report, folder):
+    write_all(folder / 'runs', 'camvid', {OURS: [40., 41., 42.], PLAIN: [39., 39., 42.]})
+    text = call(report, folder)
+    assert text.startswith('Before.\n') and text.endswith('After.\n') and 'old' not in text and 'BCCD' not in text
+    assert ('| ResNet-ACmix-26 | 3 | 41.0 ± 1.0 (40.0 to 42.0) | 80.0 ± 0.0 (80.0 to 80.0) | 12.34 | 8.44 | 5.67 | '
+            '2.21 | 20.0 | 1000 |') in text
+    assert '| ResNet-26 | 3 | 40.0 ± 1.7 (39.0 to 42.0) |' in text
+    assert '| backbone | sky | road |' in text and '| ResNet-26 | 90.0 | 70.0 |' in text
+    assert '6 runs; commit abc; torch 2.0, mmcv 2, mmdet 3, mmseg 1; on a machine, with 1 thread(s) each' in text
+    assert text.count('**passed**') == 2
+    assert '![ResNet-ACmix-26 and plain ResNets: loss, and mIoU on held-out images, against steps and minutes]' \
+           '(pictures/camvid_pass.png)' in text
+    assert (folder / 'pictures' / 'camvid_pass.png').stat().st_size > 10_000
+    assert [p.name for p in (folder / 'pictures').iterdir()] == ['camvid_pass.png']
+    assert call(report, folder) == text
+
+
+def test_bccd_in_percent(report, folder):
+    write_all(folder / 'runs', 'bccd', {OURS: [40., 41., 42.], PLAIN: [45., 45., 45.]})
+    text = call(report, folder)
+    assert '| ResNet-ACmix-26 | 3 | 41.0 ± 1.0 (40.0 to 42.0) | 60.0' in text and '| ResNet-26 | 50.0 |' in text
+    assert '* AP 41.0 against 45.0 of ResNet-26, which may be at most 1.0 (the larger deviation) more: ' \
+           '**not passed**' in text
+    assert '* AP 41.0 against 38.9 of the first ResNet-18: **passed**' in text
+
+
+def test_verdict():
+    def verdict(ours, plain):
+        runs = {Run('camvid', row, seed): made_up(Run('camvid', row, seed), value)
+                for row, values in ((OURS, ours), (PLAIN, plain)) for seed, value in enumerate(values)}
+        return results.Results('camvid', runs).verdict()
+
+    assert verdict([40, 40], [40, 40, 40]) == \
+        'No verdict yet: of 3 seeds, 2 of ResNet-ACmix-26 and 3 of ResNet-26 are finished.'
+    assert '0 of ResNet-26' in verdict([40, 40, 40], [])
+    assert verdict([40, 40, 40], [41, 41, 41]).count('**not passed**') == 1
+    assert verdict([39, 40, 41], [40.9, 40.9, 40.9]).count('**passed**') == 2  # within the deviation
+    assert verdict([40, 40, 40], [39.5, 40.5, 41]).count('**passed**') == 2  # the other's is the larger here
+    assert verdict([39, 40, 41], [41.1, 41.1, 41.1]).count('**not passed**') == 1  # not within it
+    assert verdict([40, 40, 40], [40, 41.4, 41.4]).count('**not passed**') == 1
+    assert verdict([38, 38.4, 38.5], [30, 30, 30]).count('**not passed**') == 1  # below the first ResNet-18
+
+
+def test_curves_are_those_of_steps_that_all_seeds_have():
+    first, second = (made_up(Run('camvid', OURS, seed), 40.) for seed in (0, 1))
+    second.series['mIoU'].insert(1, (400, 35.))
+    found = results.Results('camvid', {Run('camvid', OURS, 0): first, Run('camvid', OURS, 1): second})
+    assert found.curve(OURS, 'mIoU') == ([200, 600], [[20., 20.], [40., 40.]])
+    assert found.seconds(OURS, [200, 600]) == [[400., 400.], [1200., 1200.]]
+
+
+def test_runs_of_other_configs_are_left_out_and_named(report, folder):
+    write_all(folder / 'runs', 'camvid', {OURS: [40., 41., 42.], PLAIN: [39., 39., 42.]})
+    write_all(folder / 'runs', 'camvid', {'resnet-18': [99.]}, config='0123456789')
+    text = call(report, folder)
+    assert 'ResNet-18 |' not in text and '99.0' not in text
+    assert 'Left out, because their configs have changed since: camvid_resnet-18_seed0.csv.' in text
+
+
+def test_no_run_no_figures(report, folder):
+    text = call(report, folder)
+    assert text == MARKED.replace('old', 'No run is finished yet.') and not (folder / 'pictures').exists()
+
+
+def test_page_of_the_project_is_written_from_its_runs(report, tmp_path):
+    """Nobody has typed a figure."""
+    page = ROOT / 'docs' / 'evidence.md'
+    runs, stale = report.load(ROOT / 'docs' / 'evidence' / 'runs')
+    names = {f'{task}_{name}' for task in rows.TASKS for name in (*rows.GROUPS, 'predictions')}
+    links = {name: f'evidence/{name}.png' for name in names if (page.parent / 'evidence' / f'{name}.png').is_file()}
+    assert report.write(page.read_text(), report.body_of(runs, stale, links)) == page.read_text()
+
+
+@pytest.mark.parametrize('text', ['nothing', MARKED + MARKED, '<!-- evidence: end --> <!-- evidence: results -->'])
+def test_markers_must_be_there_once(report, folder, text):
+    (folder / 'page.md').write_text(text)
+    with pytest.raises(SystemExit, match='the document must have <!-- evidence: results --> and then'):
+        call(report, folder)
+    assert (folder / 'page.md').read_text() == text
+
+
+def test_strange_files_are_named(report, folder):
+    run_files.write(folder / 'runs' / 'camvid_resnet-26_seed7.csv', made_up(Run('camvid', PLAIN, 1), 40.))
+    with pytest.raises(SystemExit, match='seed7.csv must be of a task, row and seed as its name says, got .*_seed1'):
+        call(report, folder)

@@ -1,0 +1,118 @@
+"""Figures over the seeds of a row, and the tables that they make."""
+
+import statistics
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from rows import TASKS, Run, label
+from run_files import RunFile
+
+#: Seeds of the protocol.
+SEEDS = 3
+
+
+class Spread(NamedTuple):
+    mean: float
+    deviation: float  # of the sample; 0 of one value
+    least: float
+    most: float
+    count: int
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return f'{self.mean:.1f}'
+        return f'{self.mean:.1f} ± {self.deviation:.1f} ({self.least:.1f} to {self.most:.1f})'
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean, standard deviation, least and most of some values.
+
+    >>> str(spread([1.0, 2.0, 3.0]))
+    '2.0 ± 1.0 (1.0 to 3.0)'
+    """
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Spread(statistics.fmean(values), deviation, min(values), max(values), len(values))
+
+
+class Results:
+    """The finished runs of a task, by row.
+
+    Args:
+        task: A key of TASKS.
+        runs: Of all tasks.
+    """
+
+    def __init__(self, task: str, runs: Dict[Run, RunFile]) -> None:
+        self.task = TASKS[task]
+        self.rows: Dict[str, List[RunFile]] = {}
+        for run in sorted(runs):
+            if run.task == task:
+                self.rows.setdefault(run.row, []).append(runs[run])
+
+    def final(self, row: str, metric: str) -> Spread:
+        """Percent, of the last evaluation."""
+        return spread([content.last(metric) * self.task.factor for content in self.rows[row]])
+
+    def curve(self, row: str, name: str) -> Tuple[List[int], List[List[float]]]:
+        """Steps that all seeds have, and the values of the seeds at each."""
+        points = [dict(content.series[name]) for content in self.rows[row]]
+        steps = sorted(set.intersection(*(set(p) for p in points)))
+        return steps, [[p[step] for p in points] for step in steps]
+
+    def seconds(self, row: str, steps: Sequence[int]) -> List[List[float]]:
+        """Seconds of training until each step, of the seeds."""
+        return [[content.at('seconds', step) for content in self.rows[row]] for step in steps]
+
+    def table(self, rows: Sequence[str]) -> str:
+        """Rows with metrics, costs, time and memory."""
+        names = list(self.task.metrics.values())
+        head = ['backbone', 'seeds', *(f'{name} (%)' for name in names), 'parameters (M)', 'of the backbone (M)',
+                'multiply-adds (G)', 'of the backbone (G)', 'minutes', 'peak MiB']
+        lines = [head, ['---'] * len(head)]
+        for row in rows:
+            runs = self.rows[row]
+            facts = runs[0].facts
+            costs = [f'{int(facts[name]) / unit:.2f}' for name, unit in (
+                ('parameters', 1e6), ('backbone_parameters', 1e6),
+                ('multiply_adds', 1e9), ('backbone_multiply_adds', 1e9))]
+            minutes = spread([content.last('seconds') / 60 for content in runs])
+            memory = spread([content.last('peak_memory_mib') for content in runs])
+            metrics = [str(self.final(row, metric)) for metric in self.task.metrics]
+            lines.append([label(row), str(len(runs)), *metrics, *costs, f'{minutes.mean:.1f}', f'{memory.mean:.0f}'])
+        return markdown(lines)
+
+    def by_class(self) -> str:
+        """Every row's mean of every class."""
+        begin, end = self.task.per_class
+        first = next(iter(self.rows.values()))[0]
+        names = [name for name in first.series if name.startswith(begin) and name.endswith(end)
+                 and name not in self.task.metrics]
+        lines = [['backbone', *(name[len(begin):len(name) - len(end)] for name in names)], ['---'] * (1 + len(names))]
+        for row in self.rows:
+            lines.append([label(row), *(f'{self.final(row, name).mean:.1f}' for name in names)])
+        return markdown(lines)
+
+    def verdict(self) -> str:
+        """Whether ResNet-ACmix-26 passes, by the rule of the protocol."""
+        ours, plain = 'resnet-acmix-26', 'resnet-26'
+        counts = {row: len(self.rows.get(row, ())) for row in (ours, plain)}
+        if min(counts.values()) < SEEDS:
+            return (f'No verdict yet: of {SEEDS} seeds, {counts[ours]} of {label(ours)} and {counts[plain]} of '
+                    f'{label(plain)} are finished.')
+        metric, name = next(iter(self.task.metrics.items()))
+        a, b = self.final(ours, metric), self.final(plain, metric)
+        allowed = max(a.deviation, b.deviation)
+        lines = [f'* {name} {a.mean:.1f} against {b.mean:.1f} of {label(plain)}, which may be at most {allowed:.1f} '
+                 f'(the larger deviation) more: **{_yes(a.mean >= b.mean - allowed)}**']
+        for key, least in self.task.anchor.items():
+            mean = self.final(ours, key).mean
+            lines.append(f'* {self.task.metrics[key]} {mean:.1f} against {least} of the first ResNet-18: '
+                         f'**{_yes(mean >= least)}**')
+        return '\n'.join(lines)
+
+
+def _yes(value: bool) -> str:
+    return 'passed' if value else 'not passed'
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

@@ -1,0 +1,157 @@
+"""What is compared in docs/evidence.md: tasks, rows, and the runs that they are made of."""
+
+import hashlib
+from pathlib import Path
+from typing import Dict, Iterable, List, NamedTuple, Tuple
+
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / 'docs' / 'evidence' / 'configs'
+
+
+class Task(NamedTuple):
+    """A data set with its host.
+
+    Attributes:
+        title: As in tables.
+        metrics: Names in the log and in tables, the first decides.
+        per_class: What the log's names of figures by class begin and end with.
+        factor: Of figures, to percent.
+        shape: Height and width of an image in training, for multiply-adds.
+        kind: As tools/demo/pictures.py calls it.
+        anchor: What a plain ResNet-18 reached with this schedule before, in percent.
+    """
+
+    title: str
+    metrics: Dict[str, str]
+    per_class: Tuple[str, str]
+    factor: float
+    shape: Tuple[int, int]
+    kind: str
+    anchor: Dict[str, float]
+
+
+TASKS = dict(
+    bccd=Task(
+        'BCCD, RetinaNet', {'coco/bbox_mAP': 'AP', 'coco/bbox_mAP_50': 'AP50'}, ('coco/', '_precision'), 100.0,
+        (256, 320), 'detection', {'coco/bbox_mAP': 38.9, 'coco/bbox_mAP_50': 59.2}),
+    camvid=Task(
+        'CamVid, Semantic FPN', {'mIoU': 'mIoU', 'aAcc': 'pixel accuracy'}, ('IoU/', ''), 1.0,
+        (256, 256), 'segmentation', {'mIoU': 38.5}),
+)
+RESNET, SWIN, PVT, SAN = 'resnet-acmix-26', 'swin-acmix', 'pvt-acmix-t', 'san-acmix-10'
+LABELS = {
+    RESNET: 'ResNet-ACmix-26',
+    'resnet-26': 'ResNet-26',
+    'resnet-18': 'ResNet-18',
+    SWIN: 'Swin-ACmix, 64 channels',
+    PVT: 'PVT-ACmix-T',
+    SAN: 'SAN-ACmix-10',
+    # What follows a name after `_`.
+    'attention': 'attention alone',
+    'convolution': 'convolution alone',
+    'no-shift': 'shift overwritten',
+    'rates-1-0': 'rates from (1, 0)',
+    'rates-1-1': 'rates from (1, 1)',
+    'rates-decay': 'rates decayed',
+    'rates-decay-long': 'rates decayed as in a long training',
+    'warm': 'from the trained plain model',
+    'attention-on': 'attention alone, trained on',
+}
+
+
+class Group(NamedTuple):
+    """Rows that answer one question."""
+
+    title: str
+    rows: Tuple[str, ...]
+
+
+GROUPS = {
+    'pass': Group('ResNet-ACmix-26 and plain ResNets', (RESNET, 'resnet-26', 'resnet-18')),
+    'paths': Group('Both paths, and each alone', (RESNET, f'{RESNET}_attention', f'{RESNET}_convolution')),
+    'start': Group('Where ACmix starts', (
+        RESNET, f'{RESNET}_no-shift', f'{RESNET}_rates-1-0', f'{RESNET}_rates-1-1', f'{RESNET}_rates-decay',
+        f'{RESNET}_rates-decay-long')),
+    'swin': Group('Swin-ACmix and Swin', (SWIN, f'{SWIN}_attention')),
+    'pvt': Group('PVT-ACmix and PVT', (PVT, f'{PVT}_attention')),
+    'san': Group('SAN-ACmix and SAN', (SAN, f'{SAN}_attention')),
+    'swin-warm': Group(
+        'Swin-ACmix from a trained Swin', (f'{SWIN}_warm', f'{SWIN}_attention-on', f'{SWIN}_attention', SWIN)),
+    'pvt-warm': Group(
+        'PVT-ACmix from a trained PVT', (f'{PVT}_warm', f'{PVT}_attention-on', f'{PVT}_attention', PVT)),
+}
+ROWS = tuple(dict.fromkeys(row for group in GROUPS.values() for row in group.rows))
+#: What decides a result; the rest of a config (logging, where data lie) may change without a new training.
+DECIDES = (
+    'model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'val_dataloader', 'val_evaluator',
+    'start_from',
+)
+MACHINE = ('data_root', 'num_workers', 'persistent_workers', 'ann_file')
+
+
+class Run(NamedTuple):
+    """One training: a row of a task with a seed."""
+
+    task: str
+    row: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f'{self.task}_{self.row}_seed{self.seed}'
+
+    def config(self, configs: Path = CONFIGS) -> Path:
+        return configs / f'{self.task}_{self.row}.py'
+
+
+def label(row: str) -> str:
+    """What people read.
+
+    >>> label('resnet-acmix-26_attention')
+    'ResNet-ACmix-26, attention alone'
+    """
+    return ', '.join(LABELS[part] for part in row.split('_'))
+
+
+def expand(names: Iterable[str]) -> List[str]:
+    """Rows of names that are rows or groups, each once.
+
+    Raises:
+        ValueError: A name is neither.
+    """
+    rows: Dict[str, None] = {}
+    for name in names:
+        if name not in GROUPS and name not in ROWS:
+            raise ValueError(f'rows must be groups ({", ".join(GROUPS)}) or rows ({", ".join(ROWS)}), got {name}')
+        rows.update(dict.fromkeys(GROUPS[name].rows if name in GROUPS else (name,)))
+    return list(rows)
+
+
+def digest(config: Path) -> str:
+    """Ten digits that change with all in a config that decides a result."""
+    cfg = Config.fromfile(config)
+    content = {name: _without_machine(cfg.get(name)) for name in DECIDES}
+    starts = [hook for hook in cfg.get('custom_hooks', ()) if hook['type'] == 'StartHook']
+    content['starts'] = _without_machine(starts)
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:10]
+
+
+def _without_machine(node: object) -> object:
+    """Plain containers with sorted keys, without what belongs to a machine."""
+    if isinstance(node, dict):
+        return {key: _without_machine(node[key]) for key in sorted(node, key=str) if key not in MACHINE}
+    if isinstance(node, (list, tuple)):
+        return [_without_machine(item) for item in node]
+    return node
+
+
+def data_options(task: str, data: Path) -> Dict[str, str]:
+    """Settings that tell a config of the task where its data are; ``data`` has a folder of the task's name."""
+    root = f'{data / task}/'
+    options = {f'{split}_dataloader.dataset.data_root': root for split in ('train', 'val', 'test')}
+    if task == 'bccd':
+        file = f'{root}annotations/instances_val2017.json'
+        options.update({f'{split}_evaluator.ann_file': file for split in ('val', 'test')})
+    return options
