@@ -35,7 +35,9 @@ train_cfg = dict(val_interval=3)
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=False), checkpoint=dict(interval=1, max_keep_ckpts=1))
 custom_hooks = [
+    dict(type='mmacmix.StartCheckHook'),
     dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.SeedHook'),
     dict(type='mmacmix.MixingRatesHook', interval=111),
     dict(type='ProgressHook', interval=10)]
 randomness = dict(seed=0)

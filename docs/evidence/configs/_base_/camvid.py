@@ -36,7 +36,9 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100, max_keep_ckpts=1))
 custom_hooks = [
+    dict(type='mmacmix.StartCheckHook'),
     dict(type='mmacmix.CheckpointGuardHook'),
+    dict(type='mmacmix.SeedHook'),
     dict(type='mmacmix.MixingRatesHook', interval=200),
     dict(type='ProgressHook', interval=20)]
 randomness = dict(seed=0)
