@@ -242,7 +242,7 @@ test_dataloader = val_dataloader
 train_cfg = dict(max_iters=2, val_interval=1)
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0., by_epoch=False, begin=0, end=2)]
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
-custom_hooks = [*_base_.custom_hooks[:2], dict(type='ProgressHook', interval=1)]
+custom_hooks = [*_base_.custom_hooks[:-1], dict(type='ProgressHook', interval=1)]
 '''
 
 
