@@ -10,12 +10,18 @@ from setuptools.command.develop import develop
 from setuptools.command.editable_wheel import editable_wheel
 from setuptools.errors import SetupError
 
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # before setuptools 70.1 it is in the package wheel
+    from wheel.bdist_wheel import bdist_wheel
+
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'mmacmix'
 # What mim looks for under mmacmix/.mim of an installed package.
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
-# tools/setup makes the environment of a checkout: it has no meaning in an installed package.
-NOT_SHIPPED = shutil.ignore_patterns('__pycache__', '*.pyc', '.ipynb_checkpoints', 'setup')
+# tools/setup makes the environment of a checkout, tools/evidence trains the configs of docs/evidence: they have no
+# meaning in an installed package.
+NOT_SHIPPED = shutil.ignore_patterns('__pycache__', '*.pyc', '.ipynb_checkpoints', 'setup', 'evidence')
 
 
 def mim_sources():
@@ -71,6 +77,18 @@ class BuildPy(build_py):
         remove(Path(self.build_lib) / PACKAGE)
         super().run()
         copy_mim(Path(self.build_lib) / PACKAGE)
+
+
+class BdistWheel(bdist_wheel):
+    """A wheel in which onedl-mim finds the `.mim` folder too.
+
+    onedl-mim takes the folder of the first file in a package's record for the package, and of a wheel whose
+    distribution and module have one name that is the folder of the metadata.
+    """
+
+    def egg2dist(self, egginfo_path, distinfo_path):
+        super().egg2dist(egginfo_path, distinfo_path)
+        copy_mim(distinfo_path)
 
 
 class Develop(develop):
@@ -143,6 +161,7 @@ setup(
         name: read_requirements(name)
         for name in ('docs', 'export', 'mim', 'onedl', 'onedl-pretrain', 'pretrain', 'tests', 'triton')
     },
-    cmdclass={'build_py': BuildPy, 'develop': Develop, 'editable_wheel': EditableWheel},
+    cmdclass={
+        'bdist_wheel': BdistWheel, 'build_py': BuildPy, 'develop': Develop, 'editable_wheel': EditableWheel},
     zip_safe=False,
 )

@@ -1,4 +1,5 @@
 """What sdists, wheels and editable installs of these sources contain."""
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -83,10 +84,26 @@ def test_wheel_from_the_sdist_is_complete(built):
     expected = {f'mmacmix/{name}' for name in files(ROOT / 'mmacmix') if name.endswith('.py')}
     expected |= {f'mmacmix/.mim/configs/{name}' for name in files(ROOT / 'configs')}
     expected |= {f'mmacmix/.mim/tools/{name}' for name in files(ROOT / 'tools')
-                 if not name.startswith('setup/')}
+                 if not name.startswith(('setup/', 'evidence/'))}
     expected.add('mmacmix/.mim/model-index.yml')
     shipped = {name for name in names if '.dist-info/' not in name}
     assert shipped == expected
+    # onedl-mim looks into the folder of the metadata.
+    metadata = {name.partition('/')[2] for name in names - shipped}
+    assert {name for name in metadata if name.startswith('.mim/')} == {
+        name[len('mmacmix/'):] for name in shipped if name.startswith('mmacmix/.mim/')}
+
+
+def test_mim_of_either_stack_finds_the_tools(built, tmp_path):
+    """openmim by top_level.txt; onedl-mim by the first file of the record, which pip has sorted."""
+    wheel, = (built / 'wheel').glob('*.whl')
+    call(sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check', 'install', '--no-deps',
+         '--target', tmp_path, wheel, cwd=tmp_path)
+    distribution, = importlib.metadata.distributions(path=[str(tmp_path)])
+    folders = {str(distribution.files[0]).split('/')[0], distribution.read_text('top_level.txt').split()[0]}
+    for folder in folders:
+        assert (tmp_path / folder / '.mim' / 'tools' / 'train.py').is_file()
+        assert (tmp_path / folder / '.mim' / 'model-index.yml').is_file()
 
 
 def test_wheel_has_no_commands_and_names_its_extras(built):
@@ -124,7 +141,9 @@ def test_files_deleted_since_the_last_build_do_not_come_back(source, tmp_path):
     (source / 'mmacmix' / 'engine' / 'data_paths.py').unlink()
     build_wheel(source, tmp_path / 'second')
     gone = wheel_names(tmp_path / 'first') - wheel_names(tmp_path / 'second')
-    assert gone == {'mmacmix/.mim/configs/_base_/det_runtime.py', 'mmacmix/engine/data_paths.py'}
+    inside = {name.rpartition('.dist-info/')[2] for name in gone}
+    assert inside == {'.mim/configs/_base_/det_runtime.py', 'mmacmix/.mim/configs/_base_/det_runtime.py',
+                      'mmacmix/engine/data_paths.py'}
 
 
 @pytest.mark.parametrize('missing', [['configs'], ['tools'], ['model-index.yml'],
@@ -148,13 +167,14 @@ def test_editable_install_links_the_sources_for_mim(source, tmp_path):
          '--no-build-isolation', '--target', site, '-e', '.', cwd=source)
     links = {path.name: path.resolve() for path in (source / 'mmacmix' / '.mim').iterdir()}
     assert links == {name: source / name for name in ('configs', 'tools', 'model-index.yml')}
-    # How openmim finds the package.
+    # How mim finds the package; onedl-mim takes the whole checkout for it.
     code = ('from mim.utils import get_installed_path as path; from os.path import realpath; '
             'print(realpath(path("mmacmix")))')
     env = dict(os.environ, PYTHONPATH=str(site), PYTHONWARNINGS='ignore')
     found = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env,
                            capture_output=True, text=True)
-    assert found.stdout.strip() == str((source / 'mmacmix').resolve()), found.stderr
+    onedl = importlib.metadata.packages_distributions()['mim'] == ['onedl-mim']
+    assert found.stdout.strip() == str((source if onedl else source / 'mmacmix').resolve()), found.stderr
 
 
 def test_a_wheel_after_an_editable_install_has_files_not_links(source, tmp_path):
@@ -163,7 +183,8 @@ def test_a_wheel_after_an_editable_install_has_files_not_links(source, tmp_path)
     build_wheel(source, tmp_path / 'wheel')
     names = wheel_names(tmp_path / 'wheel')
     assert 'mmacmix/.mim/tools/train.py' in names
-    assert not any('.mim' in name and not name.startswith('mmacmix/.mim/') for name in names)
+    assert not any('.mim' in name and not name.startswith('mmacmix/.mim/') and '.dist-info/.mim/' not in name
+                   for name in names)
 
 
 def test_editable_install_without_configs_is_refused(source, tmp_path):

@@ -1,5 +1,4 @@
 """The wheel of these sources, installed beside the environment, and data of a few small images."""
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -20,11 +19,10 @@ SOURCES = ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'model-index.ym
 
 
 @pytest.fixture(scope='session')
-def paths(tmp_path_factory):
-    """Entries of PYTHONPATH with mmacmix as it is installed from the current sources.
+def site(tmp_path_factory):
+    """A folder into which a wheel of the current sources is installed; for PYTHONPATH.
 
-    They come before the environment's own mmacmix, which may be older, on sys.path. openmim gets a wheel; onedl-mim
-    finds only an editable installation (docs/compatibility.md).
+    It comes before the environment's own mmacmix, which may be older, on sys.path.
     """
     base = tmp_path_factory.mktemp('wheel')
     source = base / 'source'
@@ -36,21 +34,10 @@ def paths(tmp_path_factory):
         else:
             shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
-    if importlib.metadata.packages_distributions()['mim'] == ['onedl-mim']:
-        run([*pip, 'install', '--no-deps', '--no-build-isolation', '--ignore-installed',
-             '--prefix', base / 'site', '-e', source])
-        installed, = (base / 'site').rglob('mmacmix-*.dist-info')
-        return installed.parent, source
     run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', base, source])
     wheel, = base.glob('*.whl')
     run([*pip, 'install', '--no-deps', '--target', base / 'site', wheel])
-    return (base / 'site',)
-
-
-@pytest.fixture(scope='session')
-def site(paths):
-    """The folder that has the package mmacmix in it."""
-    return paths[-1]
+    return base / 'site'
 
 
 def run(command):
@@ -60,9 +47,9 @@ def run(command):
 
 
 @pytest.fixture(scope='session')
-def mim(paths):
+def mim(site):
     """mim(*args, cwd=...): run mim on the installed wheel; returns `code` and `output`."""
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+    env = dict(os.environ, PYTHONPATH=str(site), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
 
     def call(*args, cwd):
         command = [sys.executable, '-m', 'mim', *(str(arg) for arg in args)]

@@ -22,19 +22,17 @@ from steps import KEPT_OPEN, InstallError, pip_command, run_program, run_step, s
 
 
 class Stack(NamedTuple):
-    """Requirements files of .venv and of .venv/pretrain, what mmcv's distribution is called, and whether mim finds only
-    an editable mmacmix: onedl-mim takes the folder of a wheel's metadata for the package."""
+    """Requirements files of .venv and of .venv/pretrain, and what mmcv's distribution is called."""
 
     requirements: Tuple[str, ...]
     pretrain: str
     mmcv: str
-    editable: bool = False
 
 
 TOOLS = ('tests', 'export', 'docs')
 STACKS = {
     'stock': Stack(('mim', *TOOLS), 'pretrain', 'mmcv'),
-    'onedl': Stack(('onedl', *TOOLS), 'onedl-pretrain', 'onedl-mmcv', editable=True),
+    'onedl': Stack(('onedl', *TOOLS), 'onedl-pretrain', 'onedl-mmcv'),
 }
 STACK = os.environ.get('STACK') or 'stock'
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,14 +145,9 @@ def rebuild_mmcv(name):
 
 
 def install_package():
-    """Install mmacmix as a user gets it: from a wheel, or editable where mim needs that."""
+    """Install mmacmix as a user gets it: from a wheel."""
     if PACKAGE_STAMP.exists():
         PACKAGE_STAMP.unlink()
-    if STACKS[STACK].editable:
-        run_step('mmacmix: installing it, editable', pip_command(
-            venv_python(), 'install', '--no-deps', '--no-build-isolation', '-e', str(ROOT)))
-        run_step('mmacmix: pip check', pip_command(venv_python(), 'check'))
-        return
     wheels = VENV / 'wheels'
     if wheels.exists():
         shutil.rmtree(wheels)
