@@ -85,6 +85,26 @@ def test_models_of_different_depth(tmp_path, run):
     assert drawn(tmp_path / 'mixing_rates.png') > 0.01
 
 
+def test_models_of_one_name(tmp_path, run):
+    """None of them is lost: neither two of one name nor two in folders of one name."""
+    state = ResNetACmix(26, stem_channels=8, base_channels=8).state_dict()
+    names = ['a/run/best.pth', 'b/run/best.pth', 'b/other/best.pth']
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True)
+        torch.save(state, tmp_path / name)
+    result = run(*names)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    labels = [before for before, line in zip(lines, lines[1:]) if line.startswith('  layer ')]
+    assert labels == [*names[:2], 'other/best']
+    for args, message in (
+        ((names[0], names[0]), 'checkpoints must differ, got a/run/best.pth more than once'),
+        ((*names[:2], '--labels', 'A', 'A'), '--labels must differ, got A more than once'),
+    ):
+        result = run(*args)
+        assert result.returncode != 0 and message in result.stderr
+
+
 def write_log(folder, steps, last=''):
     (folder / 'vis_data').mkdir(parents=True)
     lines = [dict(loss=1.0, step=1)]
@@ -105,6 +125,15 @@ def test_log_of_a_training_in_two_runs(tmp_path, run):
     assert rows(result.stdout) == {f'layer{i}.0.conv2': [0.6, 0.6, 0] for i in (1, 2)}
     assert drawn(tmp_path / 'log.png') > 0.1
     assert run('--log', 'work/2/vis_data/scalars.json').returncode == 0
+
+
+def test_log_of_a_training_that_was_started_anew(tmp_path, run):
+    """A shorter second run from iteration 0 is not continued by the first one."""
+    write_log(tmp_path / 'work/1', [0, 2, 4, 6])
+    write_log(tmp_path / 'work/2', [0, 2])
+    result = run('--log', 'work', '--out', 'log.png')
+    assert result.returncode == 0, result.stderr
+    assert 'after 2 iterations' in result.stdout
 
 
 def test_errors(tmp_path, run):

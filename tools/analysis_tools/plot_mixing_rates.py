@@ -46,7 +46,9 @@ def rates_of_checkpoint(path: str) -> Rates:
 
 
 def rates_of_log(path: Path) -> Dict[int, Rates]:
-    """Rates by iteration, from scalars.json or from all of them in a work dir; later runs replace earlier ones.
+    """Rates by iteration, from scalars.json or from all of them in a work dir.
+
+    A later run replaces what earlier ones have from the iteration on at which it began: 0, or where it was resumed.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -57,6 +59,7 @@ def rates_of_log(path: Path) -> Dict[int, Rates]:
         raise FileNotFoundError(f'--log must be a work dir with */vis_data/scalars.json, or this file, got {path}')
     record: Dict[int, Rates] = {}
     for file in files:
+        began = None
         for line in file.read_text().splitlines():
             # A training that was stopped can leave its last line incomplete.
             if 'mixing_rates/' not in line or not line.endswith('}'):
@@ -64,6 +67,9 @@ def rates_of_log(path: Path) -> Dict[int, Rates]:
             entry = json.loads(line)
             keys = [key for key in entry if key.startswith('mixing_rates/') and key.endswith('.attention')]
             layers = [key[len('mixing_rates/') : -len('.attention')] for key in keys]
+            if began is None:
+                began = entry['step']
+                record = {step: rates for step, rates in record.items() if step < began}
             record[entry['step']] = {
                 layer: tuple(entry[f'mixing_rates/{layer}.{summand}'] for summand in SUMMANDS) for layer in layers
             }
@@ -163,9 +169,11 @@ def pyplot():
 
 
 def labels_of(paths: List[str]) -> List[str]:
-    """File names, with the folder where two are alike."""
+    """File names, with the folder where two are alike, and the whole path where that does not help."""
     names = [Path(path).stem for path in paths]
-    return [name if names.count(name) == 1 else f'{Path(path).parent.name}/{name}' for name, path in zip(names, paths)]
+    longer = [f'{Path(path).parent.name}/{name}' for name, path in zip(names, paths)]
+    names = [name if names.count(name) == 1 else long for name, long in zip(names, longer)]
+    return [name if names.count(name) == 1 else path for name, path in zip(names, paths)]
 
 
 def print_table(models: Dict[str, Rates]) -> None:
@@ -188,6 +196,10 @@ def main(argv: Optional[List[str]] = None) -> None:
         parser.error('either checkpoints or --log must be given')
     if args.labels and len(args.labels) != len(args.checkpoints):
         parser.error(f'--labels must name {len(args.checkpoints)} checkpoints, got {len(args.labels)} labels')
+    for name, values in (('checkpoints', args.checkpoints), ('--labels', args.labels or ())):
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            parser.error(f'{name} must differ, got {", ".join(repeated)} more than once')
     if args.out.suffix.lower() not in ('.png', '.pdf', '.svg', '.jpg') or not args.out.parent.is_dir():
         parser.error(f'--out must be a .png, .pdf, .svg or .jpg in an existing folder, got {args.out}')
     try:
