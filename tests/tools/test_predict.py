@@ -1,6 +1,7 @@
 """tools/predict.py: what it writes, what it reports and leaves out, what it refuses."""
 import json
 import os
+import re
 import shutil
 
 import cv2
@@ -115,6 +116,12 @@ def test_segmentation(predict, trained, folder, tmp_path):
         assert cv2.imread(str(tmp_path / 'out' / entry['picture'])).shape[:2] == expected.shape
 
 
+def test_an_image_of_one_pixel(predict, tmp_path):
+    cv2.imwrite(str(tmp_path / 'dot.png'), np.full((1, 1, 3), 200, np.uint8))
+    code, found, _ = predict('fpn', tmp_path / 'dot.png')
+    assert (code, found['finished'], len(found['images'])) == (0, True, 1)
+
+
 def test_broken_images_are_reported_and_left_out(predict, folder, broken, tmp_path):
     code, found, printed = predict('retinanet', tmp_path / 'gone.jpg', broken, folder / 'a.jpg', '--batch-size', 4)
     assert (code, found['finished']) == (1, True)
@@ -170,6 +177,22 @@ def test_folders_are_searched_without_own_pictures(tool, folder):
     assert collect([str(folder)], str(folder / 'out')) == (everything, [])
     assert collect([str(folder / 'b.png'), str(folder)], str(folder / 'out'))[0] == [
         everything[1], everything[0], everything[2]]
+
+
+def test_images_that_would_be_overwritten_are_refused(tool, folder):
+    """An out-dir may be a folder of images, a second time too; what it would write over is refused."""
+    from prediction.files import collect
+    (folder / 'pictures').mkdir()
+    (folder / 'pictures' / 'a.jpg').touch()
+    words = ('--out-dir must be a folder in which pictures/ and labels/ hold no images to predict on, got --out-dir '
+             f'{folder} and {folder / "pictures" / "a.jpg"}')
+    for argument in (folder, folder / 'pictures', folder / 'pictures' / 'a.jpg'):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            collect([str(argument)], str(folder))
+    (folder / 'predictions.json').touch()
+    assert len(collect([str(folder)], str(folder))[0]) == 3
+    with pytest.raises(ValueError, match=re.escape(words)):
+        collect([str(folder / 'pictures')], str(folder))
 
 
 def test_orientation_of_the_camera(tmp_path):
@@ -237,6 +260,15 @@ def test_wrong_arguments(fails, trained, args, message):
     run = trained('retinanet')
     given = [own if arg is None else arg for arg, own in zip(args, (run.config, run.checkpoint))]
     assert message in fails(*given, *args[2:])
+
+
+def test_an_out_dir_that_cannot_be_made(tool, trained, folder, tmp_path):
+    (tmp_path / 'file').touch()
+    run = trained('retinanet')
+    with pytest.raises(SystemExit) as stop:
+        tool.main([run.config, run.checkpoint, str(folder), '--out-dir', str(tmp_path / 'file' / 'out'),
+                   '--device', 'cpu'])
+    assert str(stop.value.code).startswith('predict.py: error: [Errno ')
 
 
 def test_out_dir_must_not_be_a_file(tool, tmp_path, capsys):

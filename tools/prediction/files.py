@@ -4,6 +4,7 @@ import os
 import os.path as osp
 
 from mmacmix.engine.image_files import SUFFIXES
+from mmacmix.state_dicts import listing
 
 
 def collect(arguments, out_dir):
@@ -13,23 +14,33 @@ def collect(arguments, out_dir):
 
     Returns:
         The paths, each once, and [(folder, reason), ...] of folders that hold none.
+
+    Raises:
+        ValueError: An image lies where pictures or labels will be written.
     """
     paths, failed = {}, []
     own = osp.realpath(out_dir)
+    written = [osp.join(own, name) for name in ('pictures', 'labels')]
+    again = osp.isfile(osp.join(own, 'predictions.json'))
     for argument in arguments:
         if not osp.isdir(argument):
             paths.setdefault(osp.realpath(argument), argument)
             continue
         found = []
         for parent, folders, names in os.walk(argument):
+            skip = {own, *written} if again else {own}
             folders[:] = [name for name in folders
-                          if not name.startswith('.') and osp.realpath(osp.join(parent, name)) != own]
+                          if not name.startswith('.') and osp.realpath(osp.join(parent, name)) not in skip]
             found += [osp.join(parent, name) for name in names
                       if name.lower().endswith(SUFFIXES) and not name.startswith('.')]
         if not found:
             failed.append((argument, f'is a folder without images ({", ".join(SUFFIXES)})'))
         for path in sorted(found):
             paths.setdefault(osp.realpath(path), path)
+    lost = [path for real, path in paths.items() if osp.dirname(real) in written]
+    if lost:
+        raise ValueError('--out-dir must be a folder in which pictures/ and labels/ hold no images to predict on, '
+                         f'got --out-dir {out_dir} and {listing(lost)}')
     return list(paths.values()), failed
 
 
@@ -53,6 +64,7 @@ class ResultFile:
     """A JSON file that is whole after every entry, so that an interruption loses nothing that is done."""
 
     def __init__(self, path, head):
+        self.path = path
         self.predicted = 0
         self.failed = []
         self._file = open(path, 'wb')

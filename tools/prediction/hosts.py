@@ -130,7 +130,8 @@ class Segmenter:
         image.save(path)
 
     def draw(self, image, sample, path):
-        self.inferencer.visualizer.add_datasample(path, image, sample, draw_gt=False, out_file=path)
+        # As arrays: mmseg takes a tensor of one pixel for an index.
+        self.inferencer.visualizer.add_datasample(path, image, sample.numpy(), draw_gt=False, out_file=path)
 
 
 TASKS = dict(mmdet=Detector, mmseg=Segmenter)
