@@ -179,6 +179,10 @@ def test_custom_operators_and_what_torch_cannot_record_are_refused(tool, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_names_with_dots_are_kept(tool):
+    assert str(tool.parse_args(['mine.v2.py']).out) == 'work_dirs/deployment/mine.v2.onnx'
+
+
 def test_swin_says_from_which_size(tool, tmp_path):
     argv = ['SwinACmix', 'arch=tiny', '--out', tmp_path / 'x.onnx', '--shape', '224', '300']
     assert '--shape must be at least 225 x 225 for this backbone, got 224 x 300' in refusal(tool, argv)

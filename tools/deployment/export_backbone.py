@@ -58,7 +58,7 @@ def parse_args(argv: Optional[list] = None) -> argparse.Namespace:
         if getattr(args, name) < least:
             parser.error(f'--{name} must be at least {least}, got {getattr(args, name)}')
     suffix = FORMATS[args.format].suffix
-    args.out = args.out or Path('work_dirs/deployment', Path(args.model).stem).with_suffix(suffix)
+    args.out = args.out or Path('work_dirs/deployment', f'{Path(args.model).stem}{suffix}')
     if args.out.suffix != suffix:
         parser.error(f'--out must end in {suffix} for --format {args.format}, got {args.out}')
     if args.out.is_dir():
