@@ -11,7 +11,6 @@ import warnings
 import cv2
 import mmcv
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from prediction.files import Names, ResultFile, collect
 from prediction.hosts import TASKS, load_inferencer
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmacmix.checkpoints import read_checkpoint
+from mmacmix.engine.config_files import CfgOptions, open_config
 from mmacmix.engine.image_files import read_image
 
 
@@ -42,7 +42,7 @@ def parse_args(argv=None):
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: an accelerator if there is one)')
     parser.add_argument('--no-pictures', action='store_true', help='draw nothing, which is faster')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
         help='settings of the config to override; a list is written key="[a,b]" or key=a,b, without blanks')
     args = parser.parse_args(argv)
     if args.batch_size < 1:
@@ -65,12 +65,9 @@ def check_device(parser, name):
 
 def load_config(args):
     """Read args.config, merge the overrides, and make it one for inference."""
-    for name in ('config', 'checkpoint'):
-        path = getattr(args, name)
-        if not osp.isfile(path):
-            raise FileNotFoundError(f'the {name} must be an existing file, got {name}={path}')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = open_config(args.config, args.cfg_options)
+    if not osp.isfile(args.checkpoint):
+        raise FileNotFoundError(f'the checkpoint must be an existing file, got checkpoint={args.checkpoint}')
     scope = cfg.get('default_scope')
     if scope not in TASKS:
         hint = '; for a classifier use mmpretrain.ImageClassificationInferencer' if scope == 'mmpretrain' else ''
@@ -121,18 +118,23 @@ def predict(paths, task, results, args, advance, fail):
         advance(len(chunk))
 
 
-def run(args, cfg, inferencer):
-    """Predict on all images; returns the exit code."""
-    task = TASKS[cfg.default_scope](inferencer, args.out_dir, args.score_thr)
+def open_results(args, task):
+    """The file of results, and the folders beside it.
+
+    Raises:
+        OSError: They cannot be written.
+    """
     for folder in ['labels'] * (task.task == 'segmentation') + ['pictures'] * (not args.no_pictures):
         os.makedirs(osp.join(args.out_dir, folder), exist_ok=True)
     os.makedirs(args.out_dir, exist_ok=True)
     head = dict(task=task.task, config=args.config, checkpoint=args.checkpoint, class_names=task.classes)
     if task.task == 'detection':
         head['score_thr'] = args.score_thr
-    out_file = osp.join(args.out_dir, 'predictions.json')
-    results = ResultFile(out_file, head)
-    paths, empty = collect(args.images, args.out_dir)
+    return ResultFile(osp.join(args.out_dir, 'predictions.json'), head)
+
+
+def run(args, task, paths, empty, results):
+    """Predict on all images; returns the exit code."""
     console = Console(stderr=True)
 
     def fail(path, reason):
@@ -152,7 +154,7 @@ def run(args, cfg, inferencer):
         console.print('predict.py: interrupted')
     finally:
         results.close(finished)
-    print(f'{results.predicted} of {len(paths) + len(empty)} predicted, {len(results.failed)} failed: {out_file}')
+    print(f'{results.predicted} of {len(paths) + len(empty)} predicted, {len(results.failed)} failed: {results.path}')
     return (1 if results.failed else 0) if finished else 130
 
 
@@ -161,10 +163,13 @@ def main(argv=None):
     warnings.filterwarnings('ignore', message='.*out of bounds, the drawn', category=UserWarning)
     try:
         cfg = load_config(args)
+        paths, empty = collect(args.images, args.out_dir)
         inferencer = load_inferencer(cfg, read_checkpoint(args.checkpoint), args.device)
-    except (FileNotFoundError, ImportError, TypeError, ValueError) as error:
+        task = TASKS[cfg.default_scope](inferencer, args.out_dir, args.score_thr)
+        results = open_results(args, task)
+    except (ImportError, OSError, TypeError, ValueError) as error:
         sys.exit(f'predict.py: error: {error}')
-    sys.exit(run(args, cfg, inferencer))
+    sys.exit(run(args, task, paths, empty, results))
 
 
 if __name__ == '__main__':

@@ -9,13 +9,14 @@ import os.path as osp
 import sys
 from copy import deepcopy
 
-from mmengine.config import ConfigDict, DictAction
+from mmengine.config import ConfigDict
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
 from mmacmix.checkpoint_files import check_file
 from mmacmix.engine import SetupError, check_data_paths, check_work_dir, join_cpu_processes, read_config
+from mmacmix.engine.config_files import CfgOptions
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -47,7 +48,7 @@ def parse_args(argv=None):
         '--tta-mirror', action='store_true',
         help='test-time augmentation by the image and its mirror image at the size of the test pipeline alone')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
         help='settings of the config to override; a list is written key="[a,b]" or key=a,b, '
         'without blanks')
     parser.add_argument(

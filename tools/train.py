@@ -7,7 +7,6 @@ import os
 import os.path as osp
 import sys
 
-from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
@@ -22,6 +21,7 @@ from mmacmix.engine import (
     join_cpu_processes,
     read_config,
 )
+from mmacmix.engine.config_files import CfgOptions
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -45,7 +45,7 @@ def parse_args(argv=None):
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate by the batch size (auto_scale_lr.base_batch_size)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
         help='settings of the config to override; a list is written key="[a,b]" or key=a,b, '
         'without blanks')
     parser.add_argument(

@@ -10,6 +10,7 @@ from mmengine import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import FlexibleRunner, Runner
 
+from mmacmix.engine.config_files import SetupError, open_config, override
 from mmacmix.engine.data_paths import found
 from mmacmix.registry import MODELS
 
@@ -29,28 +30,17 @@ READ = (
 )
 
 
-class SetupError(ValueError):
-    """Something in the config or in the data cannot work; the message says what to change."""
-
-
 def read_config(path: str, options: Optional[dict] = None) -> Config:
     """A config with the settings of ``--cfg-options`` in it.
 
     Raises:
         FileNotFoundError: The file, or one in its ``_base_``, does not exist.
-        SetupError: One of them has a mistake of syntax; an option is not read, or a name is not found by the host.
+        SetupError: It is no config; an option is not read or does not fit, or a name is not found by the host.
     """
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'the config must be an existing file, got config={path}')
-    try:
-        cfg = Config.fromfile(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'_base_ must name existing files, got config={path} ({error})') from error
-    except SyntaxError as error:
-        raise SetupError(f'{path}, or a file in its _base_, has a mistake of syntax: {error}') from error
+    cfg = open_config(path)
     options = options or {}
     check_options(cfg, options)
-    cfg.merge_from_dict(options)
+    override(cfg, options, path)
     check_names(cfg)
     return cfg
 

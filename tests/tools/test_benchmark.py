@@ -210,6 +210,13 @@ def test_mistakes(here, tmp_path, capsys, argv, words):
     assert words in str(exit_info.value.code)
 
 
+def test_options_are_written_out(here, capsys):
+    """The name of a side has the settings as they were written: a shortened --cfg-options would be lost there."""
+    with pytest.raises(SystemExit):
+        here.parse_args([DETECTOR, '--cfg-opt', 'model.backbone.depth=38'])
+    assert 'unrecognized arguments: --cfg-opt' in capsys.readouterr().err
+
+
 def test_the_document_has_no_figure_of_its_own(tool):
     """Its tables are what the program prints for the committed file."""
     rows = tool('records').read(ROOT / 'docs' / 'whole_models' / 'cpu.csv')

@@ -340,5 +340,6 @@ def test_other_kinds_of_data(check, detection):
     code, problems, _ = check(path, '--cfg-options', *options)
     assert code == 0
     assert problems[0] == "warning XMLDataset is not checked further: neither COCO's layout nor label maps"
-    code, problems, _ = check(path, '--cfg-options', 'train_dataloader.dataset.type=NoDataset')
-    assert code == 1 and problems[0].startswith('error the data set cannot be built: ')
+    for option in ('type=NoDataset', 'data_prefix=None'):
+        code, problems, _ = check(path, '--cfg-options', f'train_dataloader.dataset.{option}')
+        assert code == 1 and problems[0].startswith('error the data set cannot be built: ')

@@ -221,7 +221,7 @@ def test_a_cascade_of_decode_heads_is_refused(tool):
 def test_a_broken_config(tool, tmp_path):
     path = tmp_path / 'broken.py'
     path.write_text('model = dict(\n')
-    with pytest.raises(SystemExit, match='broken.py must be a config that mmengine reads: SyntaxError: '):
+    with pytest.raises(SystemExit, match='broken.py, or a file in its _base_, has a mistake of syntax: '):
         tool('get_flops').main([str(path)])
 
 

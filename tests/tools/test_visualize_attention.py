@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools'
 SMALL = dict(embed_dims=8, depths=(2, 2), num_heads=(2, 2))
@@ -139,6 +140,17 @@ def test_one_path_alone(maps, run, path, tmp_path):
     assert (tmp_path / 'attention/image_paths.png').exists()
 
 
+def test_the_whole_image_is_shown(maps, tmp_path):
+    """Points are those of the whole image, also where the test pipeline cuts out its middle or fills it up."""
+    config = write_config(tmp_path, 'mmseg', BACKBONES['resnet'])
+    write_image(tmp_path / 'image.png')
+    cfg = Config.fromfile(config)
+    steps = cfg.test_dataloader.dataset.dataset.pipeline
+    steps[2:2] = [dict(type='CenterCrop', crop_size=(32, 32)), dict(type='Pad', size=(128, 128))]
+    image = maps.load_image(cfg, tmp_path / 'image.png')
+    assert image.inputs.shape[2:] == (53, 96) and image.scale == pytest.approx((96 / 90, 53 / 50))
+
+
 def test_errors(maps, run, tmp_path):
     config = write_config(tmp_path, 'mmdet', BACKBONES['resnet'])
     write_checkpoint(maps, config, tmp_path / 'model.pth')
@@ -146,6 +158,12 @@ def test_errors(maps, run, tmp_path):
     (tmp_path / 'text.png').write_text('no image')
     (tmp_path / 'broken.pth').write_bytes(b'nothing')
     (tmp_path / 'file').write_text('')
+    whole = (tmp_path / 'image.png').read_bytes()
+    (tmp_path / 'cut.png').write_bytes(whole[:len(whole) // 2])
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / 'float.tif')  # which OpenCV cannot read
+    cfg = Config.fromfile(config)
+    cfg.test_dataloader = None
+    cfg.dump(str(tmp_path / 'untested.py'))
     other = tmp_path / 'other'
     other.mkdir()
     swin = write_config(other, 'mmdet', BACKBONES['swin'])
@@ -157,7 +175,11 @@ def test_errors(maps, run, tmp_path):
         (('gone.py', *good[1:]), 'CONFIG must be an existing file, got gone.py'),
         ((config, 'gone.pth', 'image.png'), 'CHECKPOINT must be an existing file, got gone.pth'),
         ((config, 'model.pth', 'gone.png'), 'IMAGE must be an existing file, got gone.png'),
-        ((config, 'model.pth', 'text.png'), 'text.png cannot be read as an image'),
+        ((config, 'model.pth', 'text.png'), 'text.png cannot be read as an image: it is no image'),
+        ((config, 'model.pth', 'cut.png'), 'cut.png cannot be read as an image: it is damaged'),
+        ((config, 'model.pth', 'float.tif'), 'float.tif cannot be prepared by the test pipeline (failed to load image'),
+        (('untested.py', 'model.pth', 'image.png'), 'the config must say by test_dataloader.dataset.pipeline how'),
+        ((*good, '--out-dir', 'file/x'), '--out-dir must be a folder that can be written to: '),
         ((config, 'broken.pth', 'image.png'), 'cannot read broken.pth as a checkpoint'),
         ((swin, 'model.pth', 'image.png'), 'does not fit SwinACmix'),
         ((plain, 'model.pth', 'image.png'), 'must have a backbone of mmacmix, got model.backbone.type=ResNet'),

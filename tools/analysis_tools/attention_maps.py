@@ -13,6 +13,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmacmix.checkpoints import load_pretrained, read_checkpoint, unwrap
+from mmacmix.engine.data_paths import datasets
+from mmacmix.engine.image_files import read_image
 from mmacmix.registry import MODELS
 
 
@@ -65,19 +67,26 @@ def build_backbone(cfg: Config, checkpoint: str) -> nn.Module:
 
 
 def load_image(cfg: Config, path: Path) -> Image:
-    """Reads an image through the test pipeline and the preprocessor of a config.
+    """Reads an image through the test pipeline and the preprocessor of a config, without cropping and padding.
 
     Raises:
-        ValueError: The file is no image.
+        ValueError: The file is no image, or none that the test pipeline takes; or the config has no such pipeline.
     """
-    if cv2.imread(str(path)) is None:
-        raise ValueError(f'{path} cannot be read as an image')
+    try:
+        read_image(str(path))
+    except ValueError as error:
+        raise ValueError(f'{path} cannot be read as an image: it {error}') from error
+    pipeline = next((dataset['pipeline'] for _, dataset in datasets(cfg, 'test') if 'pipeline' in dataset), None)
+    if pipeline is None:
+        raise ValueError('the config must say by test_dataloader.dataset.pipeline how images are prepared, got none')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    steps = [step for step in dataset.pipeline if 'LoadAnnotations' not in step['type']]
-    sample = Compose(steps)(dict(img_path=str(path), img_id=0, seg_fields=[], reduce_zero_label=False))
+    # Backbones take any size, and points are those of the whole image.
+    steps = [step for step in pipeline if step['type'].split('.')[-1] not in ('LoadAnnotations', 'CenterCrop', 'Pad')]
+    try:
+        sample = Compose(steps)(dict(img_path=str(path), img_id=0, seg_fields=[], reduce_zero_label=False))
+    except (AssertionError, cv2.error) as error:  # of a size or kind that a step refuses
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{path} cannot be prepared by the test pipeline ({reason})') from error
     preprocessor = HOST_MODELS.build(cfg.model.get('data_preprocessor') or cfg.data_preprocessor)
     inputs = preprocessor(pseudo_collate([sample]), False)['inputs']
     height, width = sample['inputs'].shape[1:]

@@ -22,7 +22,7 @@ TITLES = {'forward': 'inference', 'training': 'training'}
 
 
 def parse_args(argv: Optional[list] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add_arguments(parser)
     parser.add_argument(
         '--against', default='plain', metavar='plain|none|CONFIG',
@@ -37,7 +37,7 @@ def parse_args(argv: Optional[list] = None) -> argparse.Namespace:
 
 
 def raw_options(argv: List[str]) -> List[str]:
-    """The KEY=VALUE of --cfg-options as they were written."""
+    """The KEY=VALUE of --cfg-options, which must be written out, as they were written."""
     found: List[str] = []
     inside = False
     for word in argv:
@@ -105,7 +105,7 @@ def main(argv: Optional[list] = None) -> int:
                              f'got default_scope={other.default_scope}')
         height, width = shape_of(cfg, args.shape)
         names = list(dict.fromkeys(side.name() for side in sides))
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f'benchmark.py: error: {error}')
     constant = dict(height=height, width=width, batch=args.batch or HOSTS[cfg.default_scope].batch)
     constant.update((name, getattr(args, name)) for name in ('device', 'threads', 'dtype'))

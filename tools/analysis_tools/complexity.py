@@ -17,10 +17,10 @@ import sys
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmacmix.engine.config_files import open_config
 from mmacmix.layers import Cost, Part
 from mmacmix.registry import MODELS
 
@@ -124,8 +124,8 @@ def build(model: str, options: list) -> nn.Module:
     """Builds a backbone from a class name with options, or from a config file."""
     if model.endswith('.py'):
         try:
-            config = dict(Config.fromfile(model).model.backbone)
-        except (AttributeError, OSError, RuntimeError, SyntaxError, TypeError) as error:
+            config = dict(open_config(model).model.backbone)
+        except (AttributeError, FileNotFoundError, TypeError, ValueError) as error:
             sys.exit(f'{model} must be a config with model.backbone: {error}')
     else:
         config = dict(type=f'mmacmix.{model}')

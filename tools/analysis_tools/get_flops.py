@@ -20,8 +20,9 @@ import torch
 from complexity import PARTS, TITLES, count, table, tally
 from mmengine.config import Config
 from torch import Tensor, nn
-from whole_models import HOSTS, MISTAKES, add_arguments, build, describe, load, shape_of
+from whole_models import HOSTS, add_arguments, build, load, shape_of
 
+from mmacmix.engine.config_files import MISTAKES, describe
 from mmacmix.layers import Part
 
 #: Parts of models that can be counted; what else has parameters is refused.
@@ -166,7 +167,7 @@ def main(argv: Optional[list] = None) -> None:
         cfg = load(args.config, args.cfg_options)
         height, width = shape_of(cfg, args.shape)
         rows = count_model(build(cfg), height, width)
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f'get_flops.py: error: {error}')
     host = HOSTS[cfg.default_scope]
     size = f'one image of {height} x {width}' + ('' if args.shape else f' (default of a {host.model}: {host.why})')

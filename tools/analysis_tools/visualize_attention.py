@@ -15,7 +15,8 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 from attention_maps import Image, Layer, build_backbone, choose_layers, load_image, run_layers, summands, weights_at
-from mmengine.config import Config
+
+from mmacmix.engine.config_files import open_config
 
 Point = Tuple[float, float]
 
@@ -181,7 +182,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = open_config(args.config)
         backbone = build_backbone(cfg, args.checkpoint)
         image = load_image(cfg, args.image)
         layers = run_layers(backbone, image.inputs)
@@ -198,7 +199,10 @@ def main(argv: Optional[List[str]] = None) -> None:
     if outside:
         sys.exit(f'visualize_attention.py: error: --points must lie in the image of {width:g} x {height:g} pixels, '
                  f'got {", ".join(outside)}')
-    args.out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f'visualize_attention.py: error: --out-dir must be a folder that can be written to: {error}')
     attending = [layer for layer in chosen if 'attention' in layer.module.paths]
     for number, place in enumerate(points, start=1):
         if attending:

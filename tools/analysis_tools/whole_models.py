@@ -2,20 +2,15 @@
 
 import argparse
 import importlib.util
-import os.path as osp
 import warnings
 from typing import NamedTuple, Optional, Tuple
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-#: What a config may do wrong when it is read, changed or built.
-MISTAKES = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError,
-)
+from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe, open_config
 
 
 class Host(NamedTuple):
@@ -35,16 +30,6 @@ HOSTS = {
 }
 
 
-class CfgOptions(DictAction):
-    """--cfg-options, whose values must be KEY=VALUE."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for value in values:
-            if '=' not in value:
-                parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
-        super().__call__(parser, namespace, values, option_string)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that the tools have in common."""
     parser.add_argument('config', help='config file of mmdet, mmseg or mmpretrain')
@@ -60,18 +45,10 @@ def load(path: str, options: Optional[dict] = None) -> Config:
     """A config with a model of a host that is installed.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: It is not such a config; the message says what must hold.
     """
-    if not osp.isfile(path):
-        raise ValueError(f'the config must be an existing file, got config={path}')
-    try:
-        cfg = Config.fromfile(path)
-    except MISTAKES as error:
-        raise ValueError(f'{path} must be a config that mmengine reads: {describe(error)}') from error
-    try:
-        cfg.merge_from_dict(options or {})
-    except MISTAKES as error:
-        raise ValueError(f'--cfg-options must fit {path}: {describe(error)}') from error
+    cfg = open_config(path, options)
     if not isinstance(cfg.get('model'), dict) or not isinstance(cfg.model.get('backbone'), dict):
         raise ValueError(f'{path} must have a model with a backbone, got keys {", ".join(cfg) or "none"}')
     scope = cfg.get('default_scope')
@@ -106,9 +83,3 @@ def build(cfg: Config) -> nn.Module:
             return revert_sync_batchnorm(MODELS.build(cfg.model))
         except MISTAKES as error:
             raise ValueError(f'the model cannot be built: {describe(error)}') from error
-
-
-def describe(error: BaseException) -> str:
-    """The first line of an error, with its type where it says little by itself."""
-    text = next(iter(str(error).strip().splitlines()), '')
-    return text if isinstance(error, ValueError) and text else f'{type(error).__name__}: {text}'

@@ -21,7 +21,9 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / 'analysis_tools'))
-from whole_models import CfgOptions, build, load  # noqa: E402
+from whole_models import build, load  # noqa: E402
+
+from mmacmix.engine.config_files import CfgOptions  # noqa: E402
 
 #: Objects of an image in training: COCO has 7.3.
 OBJECTS = 7

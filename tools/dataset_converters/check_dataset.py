@@ -10,9 +10,9 @@ from pathlib import Path
 from coco_checks import check_coco
 from findings import Findings, number, some
 from label_map_checks import check_label_maps
-from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe, open_config, override
 from mmacmix.engine.data_paths import dataset_paths, datasets, evaluator_paths, found
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -36,7 +36,7 @@ def parse_args(argv=None):
         help='how many files of each data set to read, evenly spaced (default: %(default)s)')
     parser.add_argument('--full', action='store_true', help='read every file')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
         help='settings of the config to override; a list is written key="[a,b]" or key=a,b, without blanks')
     args = parser.parse_args(argv)
     if args.sample < 1:
@@ -51,18 +51,18 @@ def load_config(args):
     """Return the config and what its data sets must hold."""
     if args.what in KNOWN:
         name, scope, expected = KNOWN[args.what]
-        cfg = Config.fromfile(CONFIGS / '_base_' / 'datasets' / f'{name}.py')
+        cfg = open_config(str(CONFIGS / '_base_' / 'datasets' / f'{name}.py'))
         cfg.default_scope = scope
         root = args.root or cfg.data_root
         if not osp.isdir(root):
             raise FileNotFoundError(f'{root} does not exist: give the folder of {args.what} as ROOT')
         move(cfg, root)
+        override(cfg, args.cfg_options, args.what)
     else:
         if not osp.isfile(args.what):
             raise FileNotFoundError(
                 f'the first argument must be coco, ade20k or the path of a config, got {args.what}')
-        cfg, expected = Config.fromfile(args.what), {}
-    cfg.merge_from_dict(args.cfg_options or {})
+        cfg, expected = open_config(args.what, args.cfg_options), {}
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg'):
         raise ValueError(f'the config must have default_scope mmdet or mmseg, got default_scope={scope}')
@@ -110,8 +110,8 @@ def check_one(cfg, setting, settings, findings, most, expected):
         return
     try:
         dataset = DATASETS.build(dict(settings, lazy_init=True, pipeline=[]))
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        findings.error(f'the data set cannot be built: {error}')
+    except MISTAKES as error:
+        findings.error(f'the data set cannot be built: {describe(error)}')
         return
     kinds = {kind.__name__ for kind in type(dataset).__mro__}
     if 'CocoDataset' in kinds:

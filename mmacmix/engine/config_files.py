@@ -1,0 +1,68 @@
+"""Reading of config files that says what is wrong with one, or with the settings that override it."""
+
+import os.path as osp
+from typing import Optional
+
+from mmengine.config import Config, DictAction
+
+#: What a config may do wrong when it is read, changed or built.
+MISTAKES = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError,
+)
+
+
+class SetupError(ValueError):
+    """Something in the config or in the data cannot work; the message says what to change."""
+
+
+class CfgOptions(DictAction):
+    """--cfg-options, whose values must be KEY=VALUE."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:
+            parser.error(f'{option_string}: {error}')
+
+
+def open_config(path: str, options: Optional[dict] = None) -> Config:
+    """A config with the settings of --cfg-options in it.
+
+    Raises:
+        FileNotFoundError: The file, or one in its ``_base_``, does not exist.
+        SetupError: It is no config, or the settings do not fit it.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'the config must be an existing file, got config={path}')
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'_base_ must name existing files, got config={path} ({error})') from error
+    except SyntaxError as error:
+        raise SetupError(f'{path}, or a file in its _base_, has a mistake of syntax: {error}') from error
+    except MISTAKES as error:
+        raise SetupError(f'{path} must be a config that mmengine reads: {describe(error)}') from error
+    override(cfg, options, path)
+    return cfg
+
+
+def override(cfg: Config, options: Optional[dict], path: str) -> None:
+    """Puts the settings of --cfg-options into a config, which messages call ``path``.
+
+    Raises:
+        SetupError: They do not fit it.
+    """
+    try:
+        cfg.merge_from_dict(options or {})
+    except MISTAKES as error:
+        raise SetupError(f'--cfg-options must fit {path}: {describe(error)}') from error
+
+
+def describe(error: BaseException) -> str:
+    """The first line of an error, with its type where it says little by itself."""
+    text = next(iter(str(error).strip().splitlines()), '')
+    return text if isinstance(error, ValueError) and text else f'{type(error).__name__}: {text}'
