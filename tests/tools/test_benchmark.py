@@ -210,6 +210,16 @@ def test_mistakes(here, tmp_path, capsys, argv, words):
     assert words in str(exit_info.value.code)
 
 
+@pytest.mark.parametrize('out', ['file/rows.csv', 'folder.csv'])
+def test_where_nothing_can_be_written(here, tmp_path, capsys, out):
+    """It is said before anything is measured."""
+    (tmp_path / 'file').touch()
+    (tmp_path / 'folder.csv').mkdir()
+    with pytest.raises(SystemExit):
+        here.parse_args([DETECTOR, '--out', str(tmp_path / out)])
+    assert f'--out must be a file that can be written, got {tmp_path / out}' in capsys.readouterr().err
+
+
 def test_options_are_written_out(here, capsys):
     """The name of a side has the settings as they were written: a shortened --cfg-options would be lost there."""
     with pytest.raises(SystemExit):

@@ -184,6 +184,12 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error(f'--memory-limit needs --device cpu on Linux, got --device {args.device} on {sys.platform}')
     if args.out.suffix != '.csv':
         parser.error(f'--out must end with .csv, got {args.out}')
+    try:  # rather now than after the first case
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f'--out must be a file that can be written, got {args.out} ({error})')
+    if args.out.is_dir() or not os.access(args.out if args.out.exists() else args.out.parent, os.W_OK):
+        parser.error(f'--out must be a file that can be written, got {args.out}')
     if args.out.is_file():
         try:
             records.read(args.out)
