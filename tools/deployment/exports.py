@@ -42,7 +42,7 @@ def export(model: nn.Module, path: Path, args: Namespace) -> None:
     if not args.fixed_size and min(args.shape) < least:
         raise Refused(f'--shape must be at least {least} x {least} for this backbone, got {height} x {width}; '
                       'with --fixed-size it may be smaller')
-    print(f'recording at {height} x {width}: a minute or two', flush=True)
+    print(f'recording at {height} x {width}: some minutes', flush=True)
     program = record(model, height, width, args.fixed_size)
     if args.format == 'torch':
         torch.export.save(program, path)
