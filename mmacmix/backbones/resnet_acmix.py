@@ -19,6 +19,7 @@ from mmacmix.backbones.base import Backbone, channels_last_gradient, check_norm_
 from mmacmix.backbones.fold import affine_of, conv_norm, conv_norm_add, has_hooks, merge
 from mmacmix.layers import ACmix
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
+from mmacmix.ops.conv_path import fill_column
 from mmacmix.registry import MODELS
 
 EXPANSION = 4
@@ -236,9 +237,8 @@ class ResNetACmix(Backbone):
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         on_cpu = x.device.type == 'cpu'
-        if on_cpu and x.size(3) > 1:  # the faster format there
-            # Of one column torch (2.13) makes a bfloat16 gradient of the kernels that is garbage in this format.
-            x = x.contiguous(memory_format=torch.channels_last)
+        if on_cpu:  # the faster format there
+            x = fill_column(x).contiguous(memory_format=torch.channels_last)
         x = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
         x = self.maxpool(x)
         outs = []

@@ -15,6 +15,7 @@ from mmacmix.backbones import resnet_acmix, san_acmix, swin_acmix
 from mmacmix.layers import ACmix, PatchwiseACmix, SpatialReductionACmix, WindowACmix
 from mmacmix.ops import local_attention
 from mmacmix.ops.aggregation import aggregation_reference
+from mmacmix.ops.conv_path import fill_column
 from mmacmix.ops.reflection import pad_reflection
 
 
@@ -122,6 +123,7 @@ def _convolution(layer: nn.Module, maps: Tensor, stride: int = 1, dilation: int 
     mixed = F.conv2d(maps.transpose(1, 2).flatten(0, 1), layer.fc.weight, layer.fc.bias)
     mixed = mixed.unflatten(0, (-1, d)).flatten(1, 2)
     padding = layer.conv_kernel_size // 2 * dilation
+    mixed = fill_column(mixed) if stride > 1 else mixed  # torch errs
     return F.conv2d(mixed, layer.dep_conv.weight, None, stride, padding, dilation, d)
 
 
