@@ -81,6 +81,15 @@ def test_dist_train(one, port, tmp_path):
     assert_trained_as(one, tmp_path / 'work')
 
 
+@pytest.mark.nightly
+def test_fsdp(one, port, tmp_path):
+    config = tmp_path / 'fsdp.py'
+    config.write_text(f"_base_ = {str(one.config)!r}\nrunner_type = 'FlexibleRunner'\n"
+                      "strategy = dict(type='FSDPStrategy', state_dict_cfg='full')\n")
+    by_script(tmp_path, port, 'dist_train.sh', config, 2, '--work-dir', 'work', *HALF)
+    assert_trained_as(one, tmp_path / 'work')
+
+
 def predictions(work_dir):
     """The image and the class of each prediction, its score, its box."""
     images = pickle.loads((work_dir / OUT).read_bytes())
