@@ -6,6 +6,14 @@ import torch.distributed as dist
 from mmengine import Config
 from mmengine.device import get_device
 
+# What mmengine calls 'full', without moving weights to the CPU where they already are: torch 2.13 ends in a
+# segmentation fault then.
+FULL = dict(
+    state_dict_type='FULL_STATE_DICT',
+    state_dict_config=dict(type='FullStateDictConfig', offload_to_cpu=False, rank0_only=False),
+    optim_state_dict_config=dict(type='FullOptimStateDictConfig', offload_to_cpu=False, rank0_only=False),
+)
+
 
 def join_cpu_processes(cfg: Config, training: bool) -> None:
     """Joins the processes that torch.distributed.run started, by gloo, and keeps the model of each on its CPU.
@@ -42,6 +50,8 @@ def join_cpu_processes(cfg: Config, training: bool) -> None:
     if owner.get('type') == 'FSDPStrategy':
         owner[name].setdefault('type', 'MMFullyShardedDataParallel')
         owner[name].device_id = 'cpu'
+        if owner.get('state_dict_cfg') == 'full':
+            owner.state_dict_cfg = FULL
     else:
         owner[name].setdefault('broadcast_buffers', False)
         owner[name].setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))

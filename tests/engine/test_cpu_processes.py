@@ -50,6 +50,19 @@ def test_strategies(join):
     assert cfg.strategy.model_wrapper == dict(type='MMFullyShardedDataParallel', device_id='cpu')
 
 
+def test_full_checkpoints_of_fsdp_are_not_moved_to_the_cpu(join):
+    cfg, _ = join(launcher='pytorch', runner_type='FlexibleRunner',
+                  strategy=dict(type='FSDPStrategy', state_dict_cfg='full'))
+    saving = cfg.strategy.state_dict_cfg
+    assert saving.state_dict_type == 'FULL_STATE_DICT'
+    assert saving.state_dict_config == dict(type='FullStateDictConfig', offload_to_cpu=False, rank0_only=False)
+    assert saving.optim_state_dict_config == dict(
+        type='FullOptimStateDictConfig', offload_to_cpu=False, rank0_only=False)
+    cfg, _ = join(launcher='pytorch', runner_type='FlexibleRunner',
+                  strategy=dict(type='FSDPStrategy', state_dict_cfg='local'))
+    assert cfg.strategy.state_dict_cfg == 'local'
+
+
 def test_sync_bn_is_refused_in_training_and_idle_in_a_test(join):
     with pytest.raises(ValueError, match='must have an accelerator, .* got sync_bn=torch: --cfg-options sync_bn=None'):
         join(launcher='pytorch', sync_bn='torch')

@@ -2,6 +2,7 @@
 
     python processes.py RANK FOLDER [all]
 """
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple, Tuple
@@ -28,6 +29,7 @@ BACKBONES = dict(
     san=dict(type='mmacmix.SANACmix', depth=10, stem_channels=32, attn_kernel_sizes=(3, 3, 3, 3, 3)))
 WITH_BATCH_NORM = ('resnet', 'san')
 IMAGES, STEPS = 4, 3
+SGD = dict(lr=0.05, momentum=0.9)
 
 
 class Case(NamedTuple):
@@ -98,9 +100,12 @@ def batches(case):
         yield tuple(torch.randn(IMAGES, *shape, dtype=torch.double) for shape in ((3, 32, 48), *shapes))
 
 
-def train(case, net, share=slice(None)):
+def optimizer(net):
+    return OptimWrapper(torch.optim.SGD(net.parameters(), **SGD))
+
+
+def train(case, net, optim, share=slice(None)):
     """Some steps on a share of each batch, as mmengine's runner does them; returns the losses."""
-    optim = OptimWrapper(torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9))
     losses = []
     for inputs, *targets in list(batches(case)):
         data = dict(inputs=inputs[share], targets=[target[share] for target in targets])
@@ -108,12 +113,16 @@ def train(case, net, share=slice(None)):
     return losses
 
 
-def wrapped(case, net):
-    """The model as mmengine wraps it for several processes."""
+def wrapped(case, net, folder):
+    """The model as mmengine wraps it for several processes, and its optimizer."""
     if case.wrapper == 'fsdp':
-        from mmengine.model import MMFullyShardedDataParallel
+        from mmengine._strategy import FSDPStrategy
 
-        return MMFullyShardedDataParallel(net, device_id='cpu')
+        strategy = FSDPStrategy(
+            model_wrapper=dict(device_id='cpu'), work_dir=str(folder), env_kwargs=dict(launcher='pytorch'))
+        return strategy.prepare(
+            net, optim_wrapper=dict(optimizer=dict(type='SGD', **SGD)),
+            dispatch_kwargs=dict(init_weights_for_test_or_val=False))
     net = MMDistributedDataParallel(net, broadcast_buffers=False, find_unused_parameters=False)
     if case.norm == 'synced':
         # Behind the wrapper, which refuses SyncBN on CPUs; the parameters stay the same objects.
@@ -121,7 +130,7 @@ def wrapped(case, net):
         for module in net.modules():
             if type(module) is nn.SyncBatchNorm:
                 module.__class__ = SyncedOnCPU
-    return net
+    return net, optimizer(net)
 
 
 def state_dict(case, net):
@@ -135,11 +144,12 @@ def state_dict(case, net):
 
 def main(rank, folder, single_paths):
     torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     share = slice(rank * IMAGES // 2, (rank + 1) * IMAGES // 2)
     for case in [*cases(False), *(cases(True) if single_paths else [])]:
-        net = wrapped(case, build(case))
-        losses = train(case, net, share)
+        net, optim = wrapped(case, build(case), folder)
+        losses = train(case, net, optim, share)
         torch.save(dict(losses=losses, state_dict=state_dict(case, net)), folder / f'{case}.{rank}.pth')
     dist.barrier()
 

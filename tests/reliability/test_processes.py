@@ -41,7 +41,7 @@ CASES = [*processes.cases(False), *(pytest.param(case, marks=pytest.mark.nightly
 def test_two_processes_train_as_one(pair, case):
     net = processes.build(case)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    losses = processes.train(case, net)
+    losses = processes.train(case, net, processes.optimizer(net))
     expected = net.state_dict()
     halves = [torch.load(pair / f'{case}.{rank}.pth') for rank in range(2)]
     for half in halves:

@@ -117,7 +117,7 @@ def load_tool(name, monkeypatch):
     return module
 
 
-@pytest.fixture(name='load_tool')
+@pytest.fixture(name='load_tool', scope='session')
 def _load_tool():
     return load_tool
 
