@@ -1,7 +1,7 @@
 """Every family learns: a narrow detector knows 8 images of the demo by heart in 150 iterations.
 
-Through tools/train.py and tools/test.py, with the heads and the measure of MMDetection. With a backbone that stays at
-its start neck and head alone stay below, so that it is the backbone whose gradients do it.
+Through tools/train.py and tools/test.py, with the heads and the measure of MMDetection. Neck and head alone can do that
+too, on a backbone that stays as it is, so the rates of every layer must have learnt as well: gradients reach all of it.
 """
 import json
 import os
@@ -105,13 +105,6 @@ def test_eight_images_by_heart(learn, family):
     for layer in mixing_layers(state):
         for rate in ('rate1', 'rate2'):
             assert state[f'{layer}.{rate}'].item() != 0.5, f'{layer}.{rate} has not learnt'
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize('family', ['resnet', 'swin', 'pvt', 'san'])
-def test_neck_and_head_alone_do_not_do_it(learn, family):
-    figure, _ = learn(family, 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.')
-    assert figure < 0.8
 
 
 @pytest.mark.nightly
