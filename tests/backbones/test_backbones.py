@@ -353,7 +353,7 @@ def test_damaged_file_is_named(family, tmp_path):
 
 def test_missing_file_is_an_error(family):
     model = build(family, init_cfg=dict(type='Pretrained', checkpoint='no/such.pth'))
-    with pytest.raises(FileNotFoundError, match='no/such.pth can not be found'):
+    with pytest.raises(FileNotFoundError, match='the checkpoint must be an existing file, got no/such.pth'):
         model.init_weights()
 
 

@@ -1,21 +1,26 @@
 """Every config builds in its host, trains a step and predicts: full width, small inputs."""
 import copy
 
+import mmdet.datasets  # noqa: F401  (fills the registry)
+import mmseg.datasets  # noqa: F401
 import pytest
 import torch
 import yaml
+from mmdet.registry import DATASETS as MMDET_DATASETS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
+from mmseg.registry import DATASETS as MMSEG_DATASETS
 from mmseg.structures import SegDataSample
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from mmacmix.engine.data_paths import datasets
 from mmacmix.engine.model_checks import ChannelWatch, check_classes, check_frozen, check_labels
 
+HOSTS = dict(mmdet=MMDET_DATASETS, mmseg=MMSEG_DATASETS)
 SHAPES = [[3, 64, 96], [3, 64, 80]]
 CROP = (64, 64)
 REGIONS = 12
@@ -102,7 +107,7 @@ def test_fits_its_data(small_cfg, model):
     check_frozen(model, loaded=False)
     for split in ('train', 'val', 'test'):
         for setting, dataset in datasets(small_cfg, split):
-            classes = dataset.get('metainfo', DATASETS.get(dataset.type).METAINFO)['classes']
+            classes = dataset.get('metainfo', HOSTS[small_cfg.default_scope].get(dataset.type).METAINFO)['classes']
             check_classes(model, classes, setting)
             with pytest.raises(ValueError, match='heads must have the'):
                 check_classes(model, classes[1:], setting)

@@ -109,7 +109,7 @@ def test_contact_sheet(tmp_path):
     assert (cells[3:23, 69:129] == 100).all()
     assert (cells[29:49, 3:63] == 150).all()
     assert (cells[29:49, 69:129] == 255).all(), 'the empty place is white'
-    assert (sheet[:-52] == 0).any(), 'the title is written'
+    assert (sheet[:-52] < 64).any(), 'the title is written'
 
 
 def test_nothing_to_show():

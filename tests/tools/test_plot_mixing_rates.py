@@ -146,7 +146,7 @@ def test_errors(tmp_path, run):
     for args, message in (
         ((), 'either checkpoints or --log'),
         (('fine.pth', '--log', 'empty'), 'either checkpoints or --log'),
-        (('gone.pth',), 'gone.pth can not be found'),
+        (('gone.pth',), 'the checkpoint must be an existing file, got gone.pth'),
         (('broken.pth',), 'cannot read broken.pth as a checkpoint'),
         (('none.pth',), 'none.pth must hold rate1 and rate2'),
         (('fine.pth', '--labels', 'a', 'b'), '--labels must name 1 checkpoints, got 2'),
