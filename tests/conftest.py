@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmacmix.ops.backends import why_not
-
 if not torch.cuda.is_available():
-    # Kernels are made for Triton's interpreter, or for a GPU, when they are imported: before any test does.
+    # Kernels, and Triton's own functions, are made for its interpreter, or for a GPU, when they are imported: before
+    # any test does.
     with pytest.MonkeyPatch.context() as _patch:
         _patch.setenv('TRITON_INTERPRET', '1')
+        from mmacmix.ops.backends import why_not
+
         why_not('triton', torch.float32, torch.device('cpu'), 8)
 
 
