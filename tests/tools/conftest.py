@@ -1,4 +1,5 @@
 """The wheel of these sources, installed beside the environment, and data of a few small images."""
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -49,9 +50,12 @@ def run(command):
 @pytest.fixture(scope='session')
 def mim(site):
     """mim(*args, cwd=...): run mim on the installed wheel; returns `code` and `output`."""
+    onedl = importlib.metadata.packages_distributions()['mim'] == ['onedl-mim']
     env = dict(os.environ, PYTHONPATH=str(site), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
 
     def call(*args, cwd):
+        if args[1:2] == ('mmdet',) and onedl:
+            args = (args[0], 'mmdetection', *args[2:])  # onedl-mim has no abbreviation for it
         command = [sys.executable, '-m', 'mim', *(str(arg) for arg in args)]
         result = subprocess.run(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
