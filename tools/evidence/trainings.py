@@ -99,7 +99,7 @@ class Trainings:
                 keep_weights(folder, weights)
         if not self.finished(run):
             more = dict(
-                threads=self.args.threads, wall_seconds=f'{stage.seconds:.1f}',
+                threads=self.args.threads, wall_seconds=f'{stage.seconds:.3f}',
                 date=datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d'), **start)
             facts = facts_of(run, config, self.digest(run), more)
             run_files.write(run_files.path_of(self.args.runs, run), run_files.RunFile(facts, log_of(run.task, folder)))
