@@ -102,9 +102,9 @@ def train(data, tmp_path):
         runner.model.to(dtype)
         runner.model.backbone.register_forward_pre_hook(lambda module, args: (args[0].to(dtype),))
         if nudge:
+            eps, generator = torch.finfo(dtype).eps, torch.Generator().manual_seed(0)
             for parameter in runner.model.parameters():
-                eps = torch.finfo(dtype).eps
-                parameter.data.mul_(1 + eps * torch.randint(-1, 2, parameter.shape).to(dtype))
+                parameter.data.mul_(1 + eps * torch.randint(-1, 2, parameter.shape, generator=generator).to(dtype))
         runner.train()
         return runner, losses.values
 
@@ -140,14 +140,20 @@ def test_half_precision_stays_finite(train, family, dtype, request, record_prope
 
 @pytest.mark.parametrize('family', BACKBONES)
 def test_fast_paths_give_the_losses_of_the_definitions(train, family, request, record_property):
+    """Within 1e-4, as long as the definition itself, with weights of which each may be the next number, stays within
+    1e-4 of what it was: a training can be chaotic, and enlarge any rounding."""
     steps = 100 if request.config.getoption('--nightly') else 4
     _, fast = train(family, steps, dtype=torch.float64)
     with definitions():
         _, plain = train(family, steps, dtype=torch.float64)
-    apart = [abs(a - b) for a, b in zip(fast, plain)]
-    record_property('cases', f'{family}, float64: losses {max(apart):.1e} apart')
-    assert len(apart) == steps and fast[0] != fast[-1]
-    assert max(apart) < 1e-4
+        _, nudged = train(family, steps, dtype=torch.float64, nudge=True)
+    apart, own = ([abs(a - b) for a, b in zip(losses, plain)] for losses in (fast, nudged))
+    judged = next((i for i, x in enumerate(own) if x >= 1e-4), steps)
+    record_property(
+        'cases', f'{family}, float64: losses of {judged} steps {max(apart[:judged], default=0):.1e} apart, of all '
+        f'{max(apart):.1e}; the definition {max(own):.1e} from itself')
+    assert len(apart) == steps and fast[0] != fast[-1] and judged >= 4
+    assert max(apart[:judged]) < 1e-4
 
 
 @pytest.mark.nightly
