@@ -138,6 +138,7 @@ def test_tool(monkeypatch):
 
 @pytest.fixture()
 def make_env(monkeypatch):
+    monkeypatch.delenv('STACK', raising=False)  # whichever stack the tests run on
     return load_tool('setup/make_env', monkeypatch)
 
 
