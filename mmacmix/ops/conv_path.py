@@ -82,6 +82,9 @@ def grouped_convolution(
         x = maps.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
     else:
         x = maps.flatten(1, 2)
+    if dilation > 1 and x.dtype == torch.bfloat16 and x.device.type == 'cpu' and not exporting():
+        # In channels last torch (2.13) leaves gradients of dilated kernels unset.
+        x, weight = x.contiguous(), weight.contiguous()
     groups = maps.size(1)
     if maps.device.type == 'cpu' and groups % 2 == 0 and weight.size(0) // groups <= PAIRED_OUTPUTS:
         weight, groups = _paired(weight, groups), groups // 2

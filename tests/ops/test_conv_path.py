@@ -95,3 +95,26 @@ def test_biased_convolution_twice_differentiable():
     x, weight, bias = torch.randn(1, 2, 5, 4).double(), torch.randn(3, 2, 3, 3).double(), torch.randn(3).double()
     inputs = [y.requires_grad_() for y in (x, weight, bias)]
     assert torch.autograd.gradgradcheck(lambda x, w, b: biased_convolution(x, w, b, 1, 1).square(), inputs)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('dilation', [1, 2, 4])
+@pytest.mark.parametrize('formats', [
+    (torch.channels_last, torch.contiguous_format),
+    (torch.contiguous_format, torch.channels_last),
+    (torch.channels_last, torch.channels_last),
+])
+def test_dilated_kernels_have_gradients_in_bfloat16(stride, dilation, formats, relative_error):
+    """torch leaves some of them unset in channels last; what it leaves unset is 0 at first."""
+    projected = torch.randn(1, 8 * 12, 29, 33, dtype=torch.bfloat16).contiguous(memory_format=formats[0])
+    maps = projected.unflatten(1, (8, 12))
+    weight = torch.randn(32, 12, 3, 3, dtype=torch.bfloat16).contiguous(memory_format=formats[1])
+
+    def gradient(maps, weight):
+        weight = weight.detach().requires_grad_()
+        out = module.grouped_convolution(maps, weight, None, stride, dilation)
+        return torch.autograd.grad(out.square().sum() / 1000, weight)[0]
+
+    exact = gradient(maps.double(), weight.double())
+    for _ in range(3):
+        assert relative_error(gradient(maps, weight), exact) < 0.02
