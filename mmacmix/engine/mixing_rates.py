@@ -4,10 +4,10 @@ from typing import Dict, List, Optional
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmacmix.engine.model_checks import unwrapped
 from mmacmix.registry import HOOKS
 from mmacmix.state_dicts import mixing_layers
 
@@ -37,8 +37,7 @@ class MixingRatesHook(Hook):
         self._rates: Dict[str, nn.Parameter] = {}
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        parameters = dict(model.named_parameters())
+        parameters = dict(unwrapped(runner.model).named_parameters())
         self._rates = {}
         for layer in mixing_layers(parameters):
             name = layer[len('backbone.') :] if layer.startswith('backbone.') else layer

@@ -1,17 +1,17 @@
 """What the runs of docs/evidence.md record and vary, as hooks of their configs."""
 
-import resource
 import time
-from pathlib import Path
 from typing import Optional, Tuple
 
 import torch
+from benchmarks.measuring import MIB, resident
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.model.weight_init import kaiming_init
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
+
+from mmacmix.engine.model_checks import unwrapped
 
 
 @HOOKS.register_module()
@@ -77,8 +77,7 @@ class StartHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if runner.iter:  # a resumed run has started already
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        layers = [m for m in model.modules() if hasattr(m, 'rate1') or hasattr(m, 'dep_conv')]
+        layers = [m for m in unwrapped(runner.model).modules() if hasattr(m, 'rate1') or hasattr(m, 'dep_conv')]
         if not layers:
             raise ValueError('StartHook must meet a model with ACmix layers, got none')
         for layer in layers:
@@ -95,9 +94,5 @@ class StartHook(Hook):
 def peak_memory() -> float:
     """MiB"""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved() / 2**20
-    status = Path('/proc/self/status')
-    if status.is_file():
-        line, = (line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        return torch.cuda.max_memory_reserved() / MIB
+    return resident('VmHWM') / MIB

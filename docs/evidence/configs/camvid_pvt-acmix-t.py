@@ -2,5 +2,5 @@
 # python tools/train.py docs/evidence/configs/camvid_pvt-acmix-t.py
 _base_ = '_base_/camvid.py'
 model = dict(
-    backbone=dict(type='mmacmix.PVTACmix', arch='tiny', drop_path_rate=0.),
+    backbone=dict(_delete_=True, type='mmacmix.PVTACmix', arch='tiny', drop_path_rate=0.),
     neck=dict(in_channels=[64, 128, 320, 512]))

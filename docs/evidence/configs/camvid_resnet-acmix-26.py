@@ -2,5 +2,5 @@
 # python tools/train.py docs/evidence/configs/camvid_resnet-acmix-26.py
 _base_ = '_base_/camvid.py'
 model = dict(
-    backbone=dict(type='mmacmix.ResNetACmix', depth=26),
+    backbone=dict(_delete_=True, type='mmacmix.ResNetACmix', depth=26),
     neck=dict(in_channels=[256, 512, 1024, 2048]))

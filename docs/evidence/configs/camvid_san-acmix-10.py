@@ -2,5 +2,5 @@
 # python tools/train.py docs/evidence/configs/camvid_san-acmix-10.py
 _base_ = '_base_/camvid.py'
 model = dict(
-    backbone=dict(type='mmacmix.SANACmix', depth=10),
+    backbone=dict(_delete_=True, type='mmacmix.SANACmix', depth=10),
     neck=dict(in_channels=[256, 512, 1024, 2048]))

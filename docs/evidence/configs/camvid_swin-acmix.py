@@ -3,5 +3,5 @@
 _base_ = '_base_/camvid.py'
 arch = dict(embed_dims=64, depths=(2, 2, 2, 2), num_heads=(2, 4, 8, 16))
 model = dict(
-    backbone=dict(type='mmacmix.SwinACmix', arch=arch, drop_path_rate=0.),
+    backbone=dict(_delete_=True, type='mmacmix.SwinACmix', arch=arch, drop_path_rate=0.),
     neck=dict(in_channels=[64, 128, 256, 512]))
