@@ -231,7 +231,8 @@ mine = dict(metainfo=dict(classes=('dark', 'light')))
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
     backbone=dict(
-        type='mmacmix.SwinACmix', {paths}arch=dict(embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2))),
+        _delete_=True, type='mmacmix.SwinACmix', {paths}
+        arch=dict(embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2))),
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=16),
     decode_head=dict(in_channels=[16] * 4, channels=16, num_classes=2))
 pipeline = _base_.train_pipeline
