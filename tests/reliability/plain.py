@@ -123,9 +123,12 @@ def _convolution(layer: nn.Module, maps: Tensor, stride: int = 1, dilation: int 
     mixed = F.conv2d(maps.transpose(1, 2).flatten(0, 1), layer.fc.weight, layer.fc.bias)
     mixed = mixed.unflatten(0, (-1, d)).flatten(1, 2)
     padding = layer.conv_kernel_size // 2 * dilation
+    weight = layer.dep_conv.weight
     # torch errs in strided kernels over one column, and in dilated ones in channels last.
     mixed = fill_column(mixed) if stride > 1 else mixed
-    return F.conv2d(mixed.contiguous(), layer.dep_conv.weight.contiguous(), None, stride, padding, dilation, d)
+    if dilation > 1 and mixed.dtype == torch.bfloat16:
+        mixed, weight = mixed.contiguous(), weight.contiguous()
+    return F.conv2d(mixed, weight, None, stride, padding, dilation, d)
 
 
 def _mix(layer: nn.Module, outs: dict) -> Tensor:
