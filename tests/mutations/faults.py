@@ -28,6 +28,8 @@ ACMIX, WINDOW_ACMIX = 'tests/layers/test_acmix.py', 'tests/layers/test_window_ac
 PATCHWISE, REDUCED = 'tests/layers/test_patchwise_acmix.py', 'tests/layers/test_reduced_acmix.py'
 ANY, SPEED, STARTS = 'tests/backbones/test_backbones.py', 'tests/backbones/test_speed_paths.py', 'tests/test_starts.py'
 GUARD, CHECKPOINTS = 'tests/engine/test_checkpoint_guard.py', 'tests/test_checkpoints.py'
+ENGINE, MISTAKES = 'mmacmix/engine/', 'tests/reliability/test_mistakes.py::test_mistake'
+PRECISION, SEEDING = 'tests/reliability/test_precision.py', 'tests/engine/test_seeding.py'
 
 FAULTS = [
     # Operators: local attention.
@@ -262,4 +264,63 @@ FAULTS = [
           'v.numel() * v.element_size() > v.untyped_storage().nbytes()',
           'v.untyped_storage().nbytes() == 0 < v.numel()',
           (f'{CHECKPOINTS}::test_hollow_tensors',), 'a few bytes claim a tensor of any size'),
+    Fault('sums-unread', 'mmacmix/checkpoint_files.py',
+          'broken = archive.testzip()', 'broken = None',
+          ('tests/test_checkpoint_files.py',), 'a checkpoint with a turned bit is loaded'),
+    Fault('config-in-a-checkpoint', 'mmacmix/checkpoint_files.py',
+          "    if 'message_hub' in checkpoint:\n", '    if False:\n',
+          ('tests/test_malice.py',), 'resuming runs Python that a checkpoint holds'),
+    # Trainings that are interrupted, and in half precision.
+    Fault('written-under-the-name', f'{ENGINE}whole_checkpoints.py',
+          "part = f'{filepath}.part'", 'part = filepath',
+          ('tests/engine/test_whole_checkpoints.py',), 'a kill leaves half a checkpoint under its name'),
+    Fault('older-removed-first', f'{ENGINE}whole_checkpoints.py',
+          "        runner.save_checkpoint(\n",
+          "        for old in left_over:\n"
+          "            os.remove(osp.join(self.out_dir, self.filename_tmpl.format(old)))\n"
+          "        runner.save_checkpoint(\n",
+          ('tests/engine/test_whole_checkpoints.py',), 'a kill can leave no checkpoint at all'),
+    Fault('steps-alike', f'{ENGINE}seeding.py',
+          'seed_generators(runner.seed, runner.iter, get_rank())', 'seed_generators(runner.seed, get_rank())',
+          (SEEDING,), 'every step drops the same paths'),
+    Fault('samples-unseeded', f'{ENGINE}seeding.py',
+          'seed_generators(*self.position, number)', 'pass',
+          (SEEDING,), 'a resumed training augments otherwise'),
+    Fault('losses-without-scale', f'{OPS}local_attention.py',
+          'q.size(2) ** -0.5 if scale is None', '1.0 if scale is None',
+          (PRECISION,), 'losses are not those of the definition'),
+    Fault('moments-that-overflow', f'{LAYERS}patchwise_acmix.py',
+          'unbiased = variance * (count / (count - 1))', 'unbiased = (variance.half() * 2**16).float() / 2**16',
+          (PRECISION,), 'a running variance is infinite in float16'),
+    # Checks of configs and data.
+    Fault('pretrained-unchecked', 'tools/train.py',
+          '    check_pretrained(cfg)\n', '',
+          (f'{MISTAKES}[`init_cfg` names a file that does not exist]',), 'missing weights end in a long traceback'),
+    Fault('metrics-unchecked', f'{ENGINE}start_check.py',
+          'check_metrics(loop.evaluator, dataset, split)', 'pass',
+          (f'{MISTAKES}[the metric reads the annotations of other images]',),
+          'a whole test runs before its metric fails'),
+    Fault('classes-unchecked', f'{ENGINE}start_check.py',
+          'check_classes(model, classes, setting)', 'pass',
+          (f'{MISTAKES}[a head of boxes with the classes of COCO]',), 'a head trains 80 classes for 2'),
+    Fault('samples-unchecked', f'{ENGINE}start_check.py',
+          "check_samples(part, setting, split == 'train')", 'pass',
+          (f'{MISTAKES}[an image is damaged]',), 'a damaged image ends in a long traceback'),
+    Fault('categories-unchecked', f'{ENGINE}sample_checks.py',
+          '    check_categories(dataset, setting)\n    steps', '    steps',
+          (f'{MISTAKES}[one of the `classes` is misspelt]',), 'labels are shifted without a word'),
+    Fault('masks-unchecked', f'{ENGINE}sample_checks.py',
+          '            _check_masks(info, setting)', '            pass',
+          (f'{MISTAKES}[boxes alone, for a detector of masks]',), 'missing masks end in a long traceback'),
+    Fault('channels-unwatched', f'{ENGINE}start_check.py',
+          'self._watch = ChannelWatch(model)', 'self._watch = None',
+          (f'{MISTAKES}[the head of boxes takes other channels than the neck gives]',),
+          'channels that do not fit end in an error of torch'),
+    Fault('labels-unchecked', f'{ENGINE}start_check.py',
+          'check_labels(unwrapped(runner.model), data_batch)', 'pass',
+          (f'{MISTAKES}[a label that is no class, in a map that is not among the first]',),
+          'a label that is no class kills the process on a GPU'),
+    Fault('frozen-unchecked', f'{ENGINE}start_check.py',
+          'check_frozen(model, loaded=bool(runner._load_from or runner._resume))', 'pass',
+          (f'{MISTAKES}[stages are frozen without weights]',), 'random stages stay as they are'),
 ]

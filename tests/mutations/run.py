@@ -21,7 +21,7 @@ from typing import NamedTuple
 from faults import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ('mmacmix', 'configs', 'tools', 'tests', 'pyproject.toml')
+COPIED = ('mmacmix', 'configs', 'docs', 'tools', 'tests', 'pyproject.toml')
 SECONDS = 600  # that the tests of one fault may take
 FAILED = 1  # how pytest ends when tests ran and one failed
 
@@ -39,7 +39,7 @@ def project(fault=None):
     """A copy of the project, with a fault in it if one is given."""
     with tempfile.TemporaryDirectory(prefix='mmacmix-fault-') as folder:
         copy = Path(folder)
-        ignore = shutil.ignore_patterns('__pycache__', '.mim')
+        ignore = shutil.ignore_patterns('__pycache__', '.mim', '_build')
         for name in COPIED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, copy / name, ignore=ignore)

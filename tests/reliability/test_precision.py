@@ -1,4 +1,4 @@
-"""The demo's segmenter in training, with a small backbone of every family: half precision, and fast against plain."""
+"""The demo's trainings with a small backbone of every family: half precision, and fast against plain."""
 
 import contextlib
 import math
@@ -74,19 +74,34 @@ def data(tmp_path_factory):
     return out
 
 
+def segmenter(data):
+    """The demo's, narrow."""
+    cfg = Config.fromfile(str(ROOT / 'configs/demo/fpn_resnet-acmix_demo.py'))
+    cfg.model.data_preprocessor.size = (64, 64)
+    cfg.model.neck.out_channels = 16
+    cfg.model.decode_head.update(in_channels=[16] * 4, channels=16)
+    cfg.train_dataloader.dataset.data_root = f'{data}/ade/'
+    return cfg
+
+
+def detector(data):
+    """The demo's, on smaller images."""
+    cfg = Config.fromfile(str(ROOT / 'configs/demo/mask-rcnn_resnet-acmix_demo.py'))
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type == 'Resize':
+            step.scale = (64, 64)
+    cfg.train_dataloader.dataset.data_root = f'{data}/coco/'
+    return cfg
+
+
 @pytest.fixture()
 def train(data, tmp_path):
-    """train(family, steps, ...) trains the demo's segmenter and returns the runner and the losses."""
+    """train(family, steps, ...) trains one of the demo's models and returns the runner and the losses."""
 
-    def run(family, steps, autocast=None, dtype=torch.float32, nudge=False):
-        cfg = Config.fromfile(str(ROOT / 'configs/demo/fpn_resnet-acmix_demo.py'))
-        backbone, channels = BACKBONES[family]
-        cfg.model.backbone = backbone
-        cfg.model.data_preprocessor.size = (64, 64)
-        cfg.model.neck.update(in_channels=channels, out_channels=16)
-        cfg.model.decode_head.update(in_channels=[16] * 4, channels=16)
+    def run(family, steps, config=segmenter, autocast=None, dtype=torch.float32, nudge=False):
+        cfg = config(data)
+        cfg.model.backbone, cfg.model.neck.in_channels = BACKBONES[family]
         cfg.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
-        cfg.train_dataloader.dataset.data_root = f'{data}/ade/'
         for split in ('val', 'test'):
             for name in ('cfg', 'dataloader', 'evaluator'):
                 cfg[f'{split}_{name}'] = None
@@ -111,14 +126,14 @@ def train(data, tmp_path):
     return run
 
 
-def check_half(train, family, dtype, steps, record_property):
-    runner, losses = train(family, steps, autocast=dtype)
+def check_half(train, family, dtype, steps, record_property, config=segmenter):
+    runner, losses = train(family, steps, config, autocast=dtype)
     assert len(losses) == steps and all(map(math.isfinite, losses))
     state = runner.model.state_dict()
     assert [name for name, x in state.items() if x.is_floating_point() and not x.isfinite().all()] == []
     ends = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
     skipped = steps - _steps_taken(runner)
-    record_property('cases', f'{family}, {dtype}: loss {ends[0]:.3f} to {ends[1]:.3f}, {skipped} steps skipped')
+    record_property('cases', f'{config.__name__}, {family}, {dtype}: loss {ends[0]:.3f} to {ends[1]:.3f}, {skipped} steps skipped')
     return ends, skipped
 
 

@@ -123,7 +123,7 @@ def test_anchors_are_those_of_the_page():
 @pytest.mark.parametrize('task, steps', [('bccd', 37), ('camvid', 600)])
 def test_long_decay(task, steps):
     """Learning rate times decay, over all steps, is 1 in the row of the long training."""
-    cfg = cfg_of(rows.Run(task, f'{rows.RESNET}_rates-decay-long', 0))
+    cfg = cfg_of(rows.Run(task, f'{rows.HALF}_rates-decay-long', 0))
     model = torch.nn.Module()
     model.rate1 = torch.nn.Parameter(torch.ones(1))
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)

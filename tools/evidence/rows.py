@@ -41,10 +41,13 @@ TASKS = dict(
         (256, 256), 'segmentation', {'mIoU': 38.5}),
 )
 RESNET, SWIN, PVT, SAN = 'resnet-acmix-26', 'swin-acmix', 'pvt-acmix-t', 'san-acmix-10'
+HALF = f'{RESNET}-half'
 LABELS = {
     RESNET: 'ResNet-ACmix-26',
     'resnet-26': 'ResNet-26',
     'resnet-18': 'ResNet-18',
+    HALF: 'ResNet-ACmix-26 of half width',
+    'resnet-26-half': 'ResNet-26 of half width',
     SWIN: 'Swin-ACmix, 64 channels',
     PVT: 'PVT-ACmix-T',
     SAN: 'SAN-ACmix-10',
@@ -70,10 +73,11 @@ class Group(NamedTuple):
 
 GROUPS = {
     'pass': Group('ResNet-ACmix-26 and plain ResNets', (RESNET, 'resnet-26', 'resnet-18')),
-    'paths': Group('Both paths, and each alone', (RESNET, f'{RESNET}_attention', f'{RESNET}_convolution')),
+    'paths': Group(
+        'Both paths, and each alone', (HALF, f'{HALF}_attention', f'{HALF}_convolution', 'resnet-26-half')),
     'start': Group('Where ACmix starts', (
-        RESNET, f'{RESNET}_no-shift', f'{RESNET}_rates-1-0', f'{RESNET}_rates-1-1', f'{RESNET}_rates-decay',
-        f'{RESNET}_rates-decay-long')),
+        HALF, f'{HALF}_no-shift', f'{HALF}_rates-1-0', f'{HALF}_rates-1-1', f'{HALF}_rates-decay',
+        f'{HALF}_rates-decay-long')),
     'swin': Group('Swin-ACmix and Swin', (SWIN, f'{SWIN}_attention')),
     'pvt': Group('PVT-ACmix and PVT', (PVT, f'{PVT}_attention')),
     'san': Group('SAN-ACmix and SAN', (SAN, f'{SAN}_attention')),
@@ -109,8 +113,8 @@ class Run(NamedTuple):
 def label(row: str) -> str:
     """What people read.
 
-    >>> label('resnet-acmix-26_attention')
-    'ResNet-ACmix-26, attention alone'
+    >>> label('swin-acmix_attention')
+    'Swin-ACmix, 64 channels, attention alone'
     """
     return ', '.join(LABELS[part] for part in row.split('_'))
 

@@ -1,0 +1,6 @@
+# RetinaNet, ResNet-ACmix-26 of half width, BCCD. Results: docs/evidence.md.
+# python tools/train.py docs/evidence/configs/bccd_resnet-acmix-26-half.py
+_base_ = 'bccd_resnet-acmix-26.py'
+model = dict(
+    backbone=dict(stem_channels=32, base_channels=32),
+    neck=dict(in_channels=[256, 512, 1024]))

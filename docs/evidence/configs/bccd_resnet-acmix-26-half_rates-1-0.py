@@ -1,0 +1,4 @@
+# RetinaNet, ResNet-ACmix-26 of half width, rates from (1, 0), BCCD. Results: docs/evidence.md.
+# python tools/train.py docs/evidence/configs/bccd_resnet-acmix-26-half_rates-1-0.py
+_base_ = 'bccd_resnet-acmix-26-half.py'
+custom_hooks = _base_.custom_hooks + [dict(type='StartHook', rates=(1., 0.))]

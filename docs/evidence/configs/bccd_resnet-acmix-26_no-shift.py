@@ -1,4 +1,0 @@
-# RetinaNet, ResNet-ACmix-26, shift kernels overwritten at the start, BCCD. Results: docs/evidence.md.
-# python tools/train.py docs/evidence/configs/bccd_resnet-acmix-26_no-shift.py
-_base_ = 'bccd_resnet-acmix-26.py'
-custom_hooks = _base_.custom_hooks + [dict(type='StartHook', shift=False)]

@@ -1,4 +1,0 @@
-# Semantic FPN, ResNet-ACmix-26, attention alone, CamVid. Results: docs/evidence.md.
-# python tools/train.py docs/evidence/configs/camvid_resnet-acmix-26_attention.py
-_base_ = 'camvid_resnet-acmix-26.py'
-model = dict(backbone=dict(paths=('attention',)))

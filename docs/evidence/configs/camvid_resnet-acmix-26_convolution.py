@@ -1,4 +1,0 @@
-# Semantic FPN, ResNet-ACmix-26, convolution alone, CamVid. Results: docs/evidence.md.
-# python tools/train.py docs/evidence/configs/camvid_resnet-acmix-26_convolution.py
-_base_ = 'camvid_resnet-acmix-26.py'
-model = dict(backbone=dict(paths=('convolution',)))
