@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmacmix.backbones.base import Backbone, check_probabilities, drop_path_rates, resolve_arch, run_checkpointed
 from mmacmix.layers import SpatialReductionACmix
+from mmacmix.layers.strided_conv import StridedConv2d
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.ops.exporting import exporting, fill_up
 from mmacmix.registry import MODELS
@@ -90,7 +91,7 @@ class PVTStage(BaseModule):
         super().__init__()
         self.patch_size = patch_size
         self.patch_embed = PatchEmbed(
-            in_channels, dim, kernel_size=patch_size, stride=patch_size, padding=0, norm_cfg=NORM
+            in_channels, dim, StridedConv2d, patch_size, patch_size, padding=0, norm_cfg=NORM
         )
         self.pos_embed = PositionEmbedding(side, dim)
         self.drop_after_pos = nn.Dropout(drop_rate)

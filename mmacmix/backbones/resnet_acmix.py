@@ -18,8 +18,8 @@ from torch.nn.modules import module as hooks
 from mmacmix.backbones.base import Backbone, channels_last_gradient, check_norm_cfg, run_checkpointed
 from mmacmix.backbones.fold import affine_of, conv_norm, conv_norm_add, has_hooks, merge
 from mmacmix.layers import ACmix
+from mmacmix.layers.strided_conv import StridedConv2d
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
-from mmacmix.ops.conv_path import fill_column
 from mmacmix.registry import MODELS
 
 EXPANSION = 4
@@ -196,7 +196,7 @@ class ResNetACmix(Backbone):
         self.depth = depth
         self.paths = check_paths(paths)
         check_norm_cfg(norm_cfg, stem_channels)
-        self.conv1 = nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False)
+        self.conv1 = StridedConv2d(in_channels, stem_channels, 7, 2, 3, bias=False)
         self.norm1_name = _add_norm(self, norm_cfg, stem_channels, 1)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = stem_channels
@@ -238,7 +238,7 @@ class ResNetACmix(Backbone):
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         on_cpu = x.device.type == 'cpu'
         if on_cpu:  # the faster format there
-            x = fill_column(x).contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
         x = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
         x = self.maxpool(x)
         outs = []

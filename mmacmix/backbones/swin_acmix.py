@@ -23,6 +23,7 @@ from mmacmix.backbones.base import (
     run_checkpointed,
 )
 from mmacmix.layers import WindowACmix
+from mmacmix.layers.strided_conv import StridedConv2d
 from mmacmix.ops.checks import PATHS, check_paths, check_positive_integers
 from mmacmix.ops.exporting import exporting, fill_up, whole
 from mmacmix.registry import MODELS
@@ -217,6 +218,7 @@ class SwinACmix(Backbone):
         self.patch_embed = PatchEmbed(
             in_channels,
             dim,
+            StridedConv2d,
             kernel_size=patch_size,
             stride=patch_size,
             padding=0,

@@ -17,6 +17,7 @@ from mmacmix.layers.attention_weights import check_pixel, derivative
 from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.shift import init_shift_kernels
+from mmacmix.layers.strided_conv import StridedConv2d
 from mmacmix.ops import convolution_path
 from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution
@@ -82,7 +83,7 @@ class SpatialReductionACmix(nn.Module):
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
         if sr_ratio > 1:
-            self.sr = nn.Conv2d(dim, dim, sr_ratio, sr_ratio)
+            self.sr = StridedConv2d(dim, dim, sr_ratio, sr_ratio)
             self.norm = nn.LayerNorm(dim, eps=norm_eps)
         if 'attention' in self.paths:
             self.attn_drop = nn.Dropout(attn_drop_rate)

@@ -74,8 +74,6 @@ def grouped_convolution(
 ) -> Tensor:
     """Convolves each of the d groups of (B, d, inputs, H, W) by its share of (heads * d, inputs, k, k)."""
     padding = dilation * (weight.size(3) // 2)
-    if stride > 1 and maps.device.type == 'cpu' and not exporting():
-        maps = fill_column(maps)
     if _channels_last(maps):
         # Flattened in place, a batch of one image gets a stride with which the weight gradient of a float64
         # convolution is wrong (torch 2.13).
@@ -89,14 +87,6 @@ def grouped_convolution(
     if maps.device.type == 'cpu' and groups % 2 == 0 and weight.size(0) // groups <= PAIRED_OUTPUTS:
         weight, groups = _paired(weight, groups), groups // 2
     return biased_convolution(x, weight, bias, stride, padding, dilation, groups)
-
-
-def fill_column(maps: Tensor) -> Tensor:
-    """Adds a column of zeros, as padding does, to maps of one column: outputs of stride 2 and more stay as they are.
-
-    Of one column torch (2.13) makes a bfloat16 gradient of strided kernels on a CPU that is garbage, NaN included.
-    """
-    return F.pad(maps, (0, 1)) if maps.size(-1) == 1 else maps
 
 
 def _paired(weight: Tensor, groups: int) -> Tensor:

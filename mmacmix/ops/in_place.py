@@ -17,7 +17,7 @@ def may_write(x: Tensor) -> bool:
         x.device.type == 'cpu'
         and type(x) in (Tensor, nn.Parameter)
         and not torch.is_grad_enabled()
-        and not _autocast()
+        and not autocast()
         and not torch.jit.is_tracing()
         and not compiling()
     )
@@ -42,7 +42,8 @@ def _pixels(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).view(-1, x.size(1))
 
 
-def _autocast() -> bool:
+def autocast() -> bool:
+    """Whether autocast is on for CPUs."""
     try:
         return torch.is_autocast_enabled('cpu')
     except TypeError:  # before torch 2.4

@@ -61,23 +61,20 @@ def test_any_size(family, size):
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize('size', [(5, 1), (33, 1), (5, 2), (40, 8), (64, 32)])
-def test_one_column_has_gradients_in_bfloat16(size, memory_format, relative_error):
-    """Images of one column, and those whose inner maps have one: torch errs in strided kernels over them."""
+@pytest.mark.parametrize('size', [(5, 1), (33, 1), (65, 2), (40, 5), (64, 32)])
+def test_one_column_in_bfloat16(family, size, memory_format, relative_error):
+    """Images and inner maps that give one column: torch errs in strided kernels over them."""
     torch.manual_seed(1)
-    options = dict(norm_cfg=dict(type='GN', num_groups=2))
-    model = build('resnet', **options).to(memory_format=memory_format)
+    model = build(family).to(memory_format=memory_format).eval()
     right = copy.deepcopy(model)
     x = torch.randn(2, 3, *size).contiguous(memory_format=memory_format)
+    expected = right(x)
     for _ in range(3):  # what torch leaves unset is 0 at first
         with torch.autocast('cpu', torch.bfloat16):
             outs = model(x)
         gradients = torch.autograd.grad(sum(out.float().square().sum() for out in outs), list(model.parameters()))
         assert all(gradient.isfinite().all() for gradient in gradients)
-    expected = torch.autograd.grad(sum(out.square().sum() for out in right(x)), list(right.parameters()))
-    names = [name for name, _ in model.named_parameters()]
-    stem = names.index('conv1.weight')
-    assert relative_error(gradients[stem], expected[stem]) < 0.5
+        assert all(relative_error(a, e) < 0.1 for a, e in zip(outs, expected))
 
 
 @pytest.mark.parametrize('training', [False, True])

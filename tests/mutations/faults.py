@@ -271,6 +271,9 @@ FAULTS = [
           "    if 'message_hub' in checkpoint:\n", '    if False:\n',
           ('tests/test_malice.py',), 'resuming runs Python that a checkpoint holds'),
     # Trainings that are interrupted, and in half precision.
+    Fault('one-column-unset', f'{OPS}strided.py',
+          'if not reach <= x.size(3) + 2 * pad < reach + columns:', 'if True:',
+          ('tests/ops/test_strided.py',), 'bfloat16 maps of one column hold what was in memory'),
     Fault('written-under-the-name', f'{ENGINE}whole_checkpoints.py',
           "part = f'{filepath}.part'", 'part = filepath',
           ('tests/engine/test_whole_checkpoints.py',), 'a kill leaves half a checkpoint under its name'),

@@ -15,8 +15,8 @@ from mmacmix.backbones import resnet_acmix, san_acmix, swin_acmix
 from mmacmix.layers import ACmix, PatchwiseACmix, SpatialReductionACmix, WindowACmix
 from mmacmix.ops import local_attention
 from mmacmix.ops.aggregation import aggregation_reference
-from mmacmix.ops.conv_path import fill_column
 from mmacmix.ops.reflection import pad_reflection
+from mmacmix.ops.strided import convolution
 
 
 @contextmanager
@@ -124,11 +124,10 @@ def _convolution(layer: nn.Module, maps: Tensor, stride: int = 1, dilation: int 
     mixed = mixed.unflatten(0, (-1, d)).flatten(1, 2)
     padding = layer.conv_kernel_size // 2 * dilation
     weight = layer.dep_conv.weight
-    # torch errs in strided kernels over one column, and in dilated ones in channels last.
-    mixed = fill_column(mixed) if stride > 1 else mixed
+    # torch errs in dilated kernels in channels last, and in strided ones that give one column.
     if dilation > 1 and mixed.dtype == torch.bfloat16:
         mixed, weight = mixed.contiguous(), weight.contiguous()
-    return F.conv2d(mixed, weight, None, stride, padding, dilation, d)
+    return convolution(mixed, weight, None, stride, padding, dilation, d)
 
 
 def _mix(layer: nn.Module, outs: dict) -> Tensor:
