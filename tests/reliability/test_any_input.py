@@ -109,7 +109,9 @@ def run(model: nn.Module, images: Tensor, case: Case, autocast, directions: List
     return Result({f'out {i}': out for i, out in enumerate(outs)}, gradients, statistics)
 
 
-def hangs_on_a_digit(case: Case, model: nn.Module, images: Tensor, directions, own: List[Result], exact: Result) -> bool:
+def hangs_on_a_digit(
+    case: Case, model: nn.Module, images: Tensor, directions: List[Tensor], own: List[Result], exact: Result
+) -> bool:
     """Whether a fault is that of a decision, of a ReLU or a maximum, that falls otherwise with the last digit: the case
     is equal in float64, and most of the roundings of the backbone are equal in its own precision."""
     precision = PRECISIONS[case.precision]

@@ -150,7 +150,8 @@ def check_half(train, family, dtype, steps, record_property, config=segmenter):
     assert [name for name, x in state.items() if x.is_floating_point() and not x.isfinite().all()] == []
     ends = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
     skipped = steps - _steps_taken(runner)
-    record_property('cases', f'{config.__name__}, {family}, {dtype}: loss {ends[0]:.3f} to {ends[1]:.3f}, {skipped} steps skipped')
+    record_property(
+        'cases', f'{config.__name__}, {family}, {dtype}: loss {ends[0]:.3f} to {ends[1]:.3f}, {skipped} steps skipped')
     return ends, skipped
 
 

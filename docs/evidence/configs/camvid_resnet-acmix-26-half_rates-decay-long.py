@@ -1,4 +1,4 @@
-# Semantic FPN, ResNet-ACmix-26 of half width, rates with the decay of a long training, CamVid. Results: docs/evidence.md.
+# Semantic FPN, ResNet-ACmix-26 of half width, rates decayed as in a long training, CamVid. Results: docs/evidence.md.
 # python tools/train.py docs/evidence/configs/camvid_resnet-acmix-26-half_rates-decay-long.py
 _base_ = 'camvid_resnet-acmix-26-half.py'
 # Learning rate times decay, over all steps, is 1 here; in the 12 epochs of a Swin on COCO it is 0.3.

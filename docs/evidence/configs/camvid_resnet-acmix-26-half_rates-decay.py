@@ -1,4 +1,4 @@
-# Semantic FPN, ResNet-ACmix-26 of half width, rates with the weight decay of the rest, CamVid. Results: docs/evidence.md.
+# Semantic FPN, ResNet-ACmix-26 of half width, rates decayed, CamVid. Results: docs/evidence.md.
 # python tools/train.py docs/evidence/configs/camvid_resnet-acmix-26-half_rates-decay.py
 _base_ = 'camvid_resnet-acmix-26-half.py'
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(rate1=dict(decay_mult=1.), rate2=dict(decay_mult=1.))))
