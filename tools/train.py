@@ -5,11 +5,12 @@ The same script serves configs of mmdet, mmseg and mmpretrain, and `mim train mm
 import argparse
 import os
 import os.path as osp
+import re
 import sys
 
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmacmix.checkpoint_files import check_file, whole_files
 from mmacmix.checkpoints import read_checkpoint
@@ -103,14 +104,11 @@ def enable_auto_scale_lr(cfg):
 def set_resume(cfg, resume):
     """Resume from the checkpoint `resume`, or from the latest of the work dir if it is 'auto'; from no other."""
     if resume == 'auto':
-        latest = find_latest_checkpoint(cfg.work_dir) if osp.isdir(cfg.work_dir) else None
+        latest = latest_checkpoint(cfg.work_dir)
         # Without a checkpoint this is a first start, in which load_from keeps its meaning.
         if latest is None:
             print(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew')
             return
-        if not osp.isfile(latest):
-            raise FileNotFoundError(f'{cfg.work_dir}/last_checkpoint must name an existing file, got {latest!r:.200}; '
-                                    f'{others(cfg.work_dir)}')
     elif '://' not in resume and not osp.isfile(resume):
         raise FileNotFoundError(
             f'the checkpoint to resume from must be an existing file, got --resume {resume}')
@@ -122,11 +120,35 @@ def set_resume(cfg, resume):
     if not isinstance(checkpoint, dict) or not {'meta', 'message_hub', 'optimizer'} <= set(checkpoint):
         raise ValueError(f'--resume needs the checkpoint of a run, with its optimizer, got {path}: load_from={path} in '
                          '--cfg-options starts a new run from its weights')
-    cfg.resume, cfg.load_from = True, None if resume == 'auto' else path
+    cfg.resume, cfg.load_from = True, path
     # A run without a seed has drawn one: the same gives its data the same order.
     randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None and isinstance(checkpoint['meta'].get('seed'), int):
         cfg.randomness = dict(randomness, seed=checkpoint['meta']['seed'])
+
+
+def latest_checkpoint(work_dir):
+    """What last_checkpoint of a work dir names, or None before the first checkpoint.
+
+    A copy, or a folder that was moved, has a file of that name itself.
+    """
+    last = osp.join(work_dir, 'last_checkpoint')
+    if not osp.exists(last):
+        files = os.listdir(work_dir) if osp.isdir(work_dir) else []
+        found = [name for name in files if re.fullmatch(r'(iter|epoch)_\d+\.pth', name)]
+        if len(found) > 1:
+            raise FileNotFoundError(f'{last} must be there where checkpoints are, got none; {others(work_dir)}')
+        return osp.join(work_dir, found[0]) if found else None  # a kill can come before the first is named
+    try:
+        with open(last, encoding='utf-8') as file:
+            named = file.read().strip()
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise ValueError(f'{last} must be a text file with the path of a checkpoint, got {type(error).__name__}; '
+                         f'{others(work_dir)}') from error
+    for path in (osp.join(work_dir, osp.basename(named)), named):
+        if osp.isfile(path):
+            return path
+    raise FileNotFoundError(f'{last} must name an existing file, got {named!r:.200}; {others(work_dir)}')
 
 
 def others(folder):

@@ -2,7 +2,11 @@
 
 import os
 import os.path as osp
-from typing import Callable
+import re
+import socket
+from glob import escape as glob_escape
+from glob import glob
+from typing import Callable, Optional
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -15,7 +19,11 @@ BACKEND = 'mmacmix.whole_files'
 
 
 class WholeFileBackend(LocalBackend):
-    """Local files that get their name once all of them is on the disk."""
+    """Local files that get their name once all of them is on the disk.
+
+    Raises:
+        OSError: A file cannot be written, on a full disk for one; the message names it, and nothing is left of it.
+    """
 
     def put(self, obj: bytes, filepath: str) -> None:
         self._write(super().put, obj, filepath)
@@ -24,11 +32,34 @@ class WholeFileBackend(LocalBackend):
         self._write(super().put_text, obj, filepath)
 
     def _write(self, put: Callable, content: object, filepath: str) -> None:
-        part = f'{filepath}.part'
-        put(content, part)
-        with open(part, 'rb+') as file:
-            os.fsync(file.fileno())
-        os.replace(part, filepath)
+        part = f'{filepath}.{socket.gethostname()}-{os.getpid()}.part'  # nobody else writes to it
+        try:
+            put(content, part)
+            with open(part, 'rb+') as file:
+                os.fsync(file.fileno())
+            os.replace(part, filepath)
+        except OSError as error:
+            if osp.isfile(part):
+                os.remove(part)
+            raise OSError(error.errno, f'{filepath} cannot be written: {error.strerror or error}') from error
+
+
+def remove_left_overs(folder: str) -> None:
+    """Removes what processes of this machine that are no more left half written in a folder."""
+    for path in glob(osp.join(glob_escape(folder), '*.part')):
+        found = re.search(rf'\.{re.escape(socket.gethostname())}-(\d+)\.part$', path)
+        if found and not _runs(int(found[1])):
+            os.remove(path)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 register_backend(BACKEND, WholeFileBackend, force=True)
@@ -39,13 +70,24 @@ class WholeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, of whose local files a kill leaves none half written.
 
     A checkpoint is whole before ``last_checkpoint`` names it, and it is named before an older one, beyond
-    ``max_keep_ckpts``, is removed. What is not local is written as mmengine does.
+    ``max_keep_ckpts``, is removed. What is not local is written as mmengine does. Nothing outside of its own folder is
+    removed: a run that goes on in a copy of a work dir leaves the best checkpoint of the first one alone.
     """
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if self.file_client_args is None and self.backend_args is None and type(self.file_backend) is LocalBackend:
             self.backend_args = dict(backend=BACKEND)
+            if is_main_process():
+                remove_left_overs(self.out_dir)
+        if self.save_best and len(self.key_indicators) == 1:
+            self.best_ckpt_path = self._own(self.best_ckpt_path)
+        elif self.save_best:
+            self.best_ckpt_path_dict = {name: self._own(path) for name, path in self.best_ckpt_path_dict.items()}
+
+    def _own(self, path: Optional[str]) -> Optional[str]:
+        """A checkpoint of the run that goes on, where this run has it."""
+        return path and self.file_backend.join_path(self.out_dir, osp.basename(path))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         left_over = []

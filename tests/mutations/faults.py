@@ -275,7 +275,7 @@ FAULTS = [
           'if not reach <= x.size(3) + 2 * pad < reach + columns:', 'if True:',
           ('tests/ops/test_strided.py',), 'bfloat16 maps of one column hold what was in memory'),
     Fault('written-under-the-name', f'{ENGINE}whole_checkpoints.py',
-          "part = f'{filepath}.part'", 'part = filepath',
+          "part = f'{filepath}.{socket.gethostname()}-{os.getpid()}.part'", 'part = filepath',
           ('tests/engine/test_whole_checkpoints.py',), 'a kill leaves half a checkpoint under its name'),
     Fault('older-removed-first', f'{ENGINE}whole_checkpoints.py',
           "        runner.save_checkpoint(\n",

@@ -176,7 +176,8 @@ def test_half_precision_stays_finite(train, family, dtype, request, record_prope
 @pytest.mark.parametrize('family', BACKBONES)
 def test_detectors_in_half_precision_stay_finite(train, family, dtype, record_property):
     ends, skipped = check_half(train, family, dtype, 200, record_property, detector)
-    assert skipped <= (4 if dtype == 'float16' else 0) and ends[1] < 0.8 * ends[0]
+    # From 2**16 to 2**8: what else is too large in float16, no scale that mmengine would ever come to could mend.
+    assert skipped <= (8 if dtype == 'float16' else 0) and ends[1] < 0.8 * ends[0]
 
 
 @pytest.mark.parametrize('family', BACKBONES)

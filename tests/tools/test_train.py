@@ -1,5 +1,6 @@
 """tools/train.py: what its options do to the config, and what it refuses before a run starts."""
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,40 @@ def test_resume_of_the_latest_checkpoint(prepare, tmp_path, args):
     (work_dir / 'last_checkpoint').parent.mkdir()
     (work_dir / 'last_checkpoint').write_text(str(of_a_run(work_dir / 'epoch_1.pth')))
     second = prepare(*args, '--work-dir', str(work_dir), options=options)
-    assert (second.resume, second.load_from) == (True, None)
+    assert (second.resume, second.load_from) == (True, str(work_dir / 'epoch_1.pth'))
+
+
+def test_resume_in_a_copy_of_a_work_dir(prepare, tmp_path):
+    """Its own checkpoint, though last_checkpoint names that of the first folder."""
+    work_dir, copy = tmp_path / 'work', tmp_path / 'copy'
+    (work_dir / 'last_checkpoint').parent.mkdir()
+    (work_dir / 'last_checkpoint').write_text(str(of_a_run(work_dir / 'epoch_1.pth')))
+    shutil.copytree(work_dir, copy)
+    assert prepare('--resume', '--work-dir', str(copy)).load_from == str(copy / 'epoch_1.pth')
+    (copy / 'epoch_1.pth').unlink()  # checkpoints can lie elsewhere
+    assert prepare('--resume', '--work-dir', str(copy)).load_from == str(work_dir / 'epoch_1.pth')
+
+
+def test_last_checkpoint_is_missing(prepare, tmp_path):
+    """A training is not begun anew over its checkpoints."""
+    first = of_a_run(tmp_path / 'work' / 'iter_2.pth')
+    work_dir = str(first.parent)
+    torch.save({}, first.parent / 'weights.pth')
+    assert prepare('--resume', '--work-dir', work_dir).load_from == str(first)
+    second = of_a_run(first.parent / 'iter_10.pth')
+    with pytest.raises(FileNotFoundError, match=f'last_checkpoint must be there .*whole ones, the newest .*{second}'):
+        prepare('--resume', '--work-dir', work_dir)
+
+
+def test_last_checkpoint_is_no_text(prepare, tmp_path):
+    (tmp_path / 'last_checkpoint').write_bytes(b'\x80\x81')
+    message = 'last_checkpoint must be a text file with the path of a checkpoint, got '
+    with pytest.raises(ValueError, match=message + 'UnicodeDecodeError; no whole checkpoint is in'):
+        prepare('--resume', '--work-dir', str(tmp_path))
+    (tmp_path / 'last_checkpoint').unlink()
+    (tmp_path / 'last_checkpoint').mkdir()
+    with pytest.raises(ValueError, match=message + 'IsADirectoryError'):
+        prepare('--resume', '--work-dir', str(tmp_path))
 
 
 def test_resume_of_a_missing_file(fails, det_config):
