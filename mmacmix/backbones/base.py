@@ -29,6 +29,7 @@ class Backbone(BaseModule):
     #: Regular expression of parameters that pretrained weights may lack or have on top, because they depend
     #: on which outputs are asked for.
     optional_keys: Optional[str] = None
+    deployed = False  # by switch_to_deploy
 
     def __init__(
         self,
@@ -66,6 +67,13 @@ class Backbone(BaseModule):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> 'Backbone':
+        """Training or evaluation mode; what is frozen stays in evaluation.
+
+        Raises:
+            RuntimeError: The backbone is deployed and cannot be trained.
+        """
+        if mode and self.deployed:
+            raise RuntimeError(f'{type(self).__name__} must be trained before switch_to_deploy(), got train() after it')
         super().train(mode)
         for module in self._frozen_modules():
             module.eval().requires_grad_(False)
@@ -85,6 +93,7 @@ class Backbone(BaseModule):
             The backbone, in evaluation mode.
         """
         self.eval()
+        self.deployed = True
         for module in list(self.modules()):
             if module is not self and hasattr(module, 'switch_to_deploy'):
                 module.switch_to_deploy()

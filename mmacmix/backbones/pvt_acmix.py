@@ -140,7 +140,7 @@ class PVTACmix(Backbone):
         1/16 and 1/32 of the image, rounded down as in PVT, but at least 1.
 
     Raises:
-        ValueError: An argument is not allowed, or pretrained weights do not fit.
+        ValueError: An argument is not allowed, pretrained weights do not fit, or images have no pixels.
 
     Example:
         >>> [tuple(x.shape) for x in PVTACmix('tiny')(torch.randn(1, 3, 100, 67))]
@@ -231,6 +231,8 @@ class PVTACmix(Backbone):
         return (self.stages[stage],)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        if not exporting() and not torch.jit.is_tracing() and 0 in x.shape[2:]:
+            raise ValueError(f'images must have a pixel at least, got x.shape={tuple(x.shape)}')
         outs = []
         for i in range(self.out_indices[-1] + 1):
             x = self.stages[i](x)

@@ -11,8 +11,8 @@ from mmacmix.ops.exporting import exporting
 from mmacmix.ops.in_place import autocast
 
 Sizes = Union[int, Tuple[int, int]]
-#: Padding, dilation and groups of patches.
-PATCHES = (0, 1, 1), ((0, 0), (1, 1), 1)
+#: Padding and dilation of patches.
+PATCHES = (0, 1), ((0, 0), (1, 1))
 
 
 def convolution(
@@ -32,14 +32,17 @@ def convolution(
     the matrix product that they are by definition.
     """
     settings = stride, padding, dilation, groups
+    if x.device.type != 'cpu' or not (x.dtype == torch.bfloat16 or autocast()) or exporting() or torch.jit.is_tracing():
+        return F.conv2d(x, weight, bias, *settings)
     (rows, columns), (_, pad), (_, gap) = pair(stride), pair(padding), pair(dilation)
     reach = gap * (weight.size(3) - 1) + 1
-    if min(columns, reach) == 1 or x.device.type != 'cpu' or exporting():
+    if min(columns, reach) == 1:
         return F.conv2d(x, weight, bias, *settings)
-    if x.dtype != torch.bfloat16 and not autocast():
-        return F.conv2d(x, weight, bias, *settings)
-    if weight.shape[2:] == (rows, columns) and settings[1:] in PATCHES:
-        return _patches(x, weight, bias)
+    if weight.shape[2:] == (rows, columns) and settings[1:3] in PATCHES:
+        if groups == 1:
+            return _patches(x, weight, bias)
+        biases = [None] * groups if bias is None else bias.chunk(groups)
+        return torch.cat([_patches(*group) for group in zip(x.chunk(groups, 1), weight.chunk(groups), biases)], 1)
     if not reach <= x.size(3) + 2 * pad < reach + columns:
         return F.conv2d(x, weight, bias, *settings)
     wider = F.pad(x, (0, reach + columns - 2 * pad - x.size(3)))

@@ -60,6 +60,12 @@ def test_any_size(family, size):
         assert out.isfinite().all()
 
 
+@pytest.mark.parametrize('size', [(0, 32), (32, 0), (0, 0)])
+def test_images_without_pixels(family, size):
+    with pytest.raises((ValueError, RuntimeError)):
+        build(family)(torch.zeros(1, 3, *size))
+
+
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('size', [(5, 1), (33, 1), (65, 2), (40, 5), (64, 32)])
 def test_one_column_in_bfloat16(family, size, memory_format, relative_error):

@@ -148,6 +148,9 @@ def test_deploy_form(name, relative_error):
         assert model.train().switch_to_deploy() is model and not model.training
         for a, e in zip(model(x), expected):
             assert relative_error(a, e) < 1e-5
+    with pytest.raises(RuntimeError, match=r'must be trained before switch_to_deploy\(\), got train\(\) after it'):
+        model.train()
+    assert not model.eval().training
     if name != 'san':  # whose norms come before what they could be merged with
         assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
     other = BUILDERS[name]().switch_to_deploy()

@@ -41,7 +41,8 @@ def runner(work_dir, resume=False, epochs=4, **hook):
         experiment_name=f'{work_dir.name}_{torch.rand(1).item()}',
         default_hooks=dict(checkpoint=dict(type='mmacmix.WholeCheckpointHook', interval=1, **hook)),
         train_dataloader=LOADER, train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        val_dataloader=LOADER, val_cfg=dict(), val_evaluator=dict(type='GrowingScore'), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))))
+        val_dataloader=LOADER, val_cfg=dict(), val_evaluator=dict(type='GrowingScore'),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))))
 
 
 def files(work_dir):

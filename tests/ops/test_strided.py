@@ -42,24 +42,25 @@ def test_equals_torch(window, memory_format, groups, monkeypatch):
             torch.testing.assert_close(a, e)
 
 
+@pytest.mark.parametrize('groups', [1, 4])
 @pytest.mark.parametrize('autocast', [False, True])
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('height', [1, 17, 30])
 @pytest.mark.parametrize('window', STRIDED + OTHERS, ids=str)
-def test_bfloat16(window, height, memory_format, autocast, relative_error):
+def test_bfloat16(window, height, memory_format, autocast, groups, relative_error):
     """What torch leaves unset is 0 at first, so each is computed several times."""
     kernel, stride, padding, dilation = window
     height = max(height, dilation * (kernel - 1) + 1 - 2 * padding)
     for width in widths(*window):
-        half = inputs(kernel, height, width, torch.float32 if autocast else torch.bfloat16, 1, memory_format)
+        half = inputs(kernel, height, width, torch.float32 if autocast else torch.bfloat16, groups, memory_format)
         exact = [y.detach().double().requires_grad_() for y in half]
-        expected = F.conv2d(*exact, stride, padding, dilation)
+        expected = F.conv2d(*exact, stride, padding, dilation, groups)
         grad = torch.randn_like(expected).bfloat16()
         right = torch.autograd.grad(expected, exact, grad.double())
         for _ in range(3):
             torch.empty(10**5, dtype=torch.uint8).fill_(128)  # what is unset may look so
             with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
-                out = convolution(*half, stride, padding, dilation)
+                out = convolution(*half, stride, padding, dilation, groups)
             assert out.dtype == torch.bfloat16 and relative_error(out, expected) < 0.02
             for a, e in zip(torch.autograd.grad(out, half, grad), right):
                 assert relative_error(a, e) < 0.02
