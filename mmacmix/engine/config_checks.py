@@ -12,6 +12,8 @@ from mmengine.runner import FlexibleRunner, Runner
 
 from mmacmix.engine.config_files import SetupError, open_config, override
 from mmacmix.engine.data_paths import found
+from mmacmix.engine.setting_checks import check_settings
+from mmacmix.engine.type_checks import check_types
 from mmacmix.registry import MODELS
 
 # What runners, and the tools, read of a config beside the arguments of a runner.
@@ -35,13 +37,16 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
 
     Raises:
         FileNotFoundError: The file, or one in its ``_base_``, does not exist.
-        SetupError: It is no config; an option is not read or does not fit, or a name is not found by the host.
+        SetupError: It is no config; an option is not read or does not fit, a setting has a wrong type or value, or a
+            name is not found by the host.
     """
     cfg = open_config(path)
     options = options or {}
     check_options(cfg, options)
     override(cfg, options, path)
     check_names(cfg)
+    check_settings(cfg)
+    check_types(cfg)
     return cfg
 
 

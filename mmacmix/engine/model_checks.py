@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from mmacmix.engine.config_checks import SetupError
+from mmacmix.engine.level_checks import check_levels
 from mmacmix.state_dicts import listing
 
 # Heads whose labels are the classes of the data; others (RPN, things, stuff, text) count otherwise.
@@ -42,6 +43,25 @@ def check_classes(model: nn.Module, classes: Sequence[str], setting: str) -> Non
             f'heads must have the {len(classes)} classes of {setting}.metainfo.classes ({_some(classes)}), '
             f'got {", ".join(wrong)}'
         )
+
+
+def check_order(trained: Dict[str, Sequence[str]], classes: Sequence[str], setting: str) -> None:
+    """Checks that a data set numbers its classes as the one that is trained on does.
+
+    Args:
+        trained: The classes of the training, each list with the setting of its data set.
+        classes: Those of the data set.
+        setting: Where it stands in the config.
+
+    Raises:
+        SetupError: They are the same in another order.
+    """
+    for where, order in trained.items():
+        if list(order) != list(classes) and sorted(order) == sorted(classes):
+            raise SetupError(
+                f'{setting}.metainfo.classes must have the order of {where}.metainfo.classes ({_some(order)}), got '
+                f'({_some(classes)}): heads count them in that order'
+            )
 
 
 def check_frozen(model: nn.Module, loaded: bool) -> None:
@@ -102,6 +122,7 @@ class ChannelWatch:
                 if isinstance(neck, nn.Module):
                     check_neck(neck, self.maps[part])
                 else:
+                    check_levels(model, self.maps[part], part)
                     for name in ('decode_head', 'auxiliary_head'):
                         for where, head in _listed(getattr(model, name, None), f'model.{name}'):
                             check_segmentation_head(head, where, self.maps[part], part)

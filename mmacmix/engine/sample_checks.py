@@ -1,4 +1,4 @@
-"""Looks at built data sets before a run: is there something, can the first files be read, do metrics know them?"""
+"""Looks at built data sets before a run: is there something, and can the first files be read?"""
 
 import os.path as osp
 from typing import Iterator, List, Tuple
@@ -6,6 +6,7 @@ from typing import Iterator, List, Tuple
 import numpy as np
 from torch.utils.data import DataLoader
 
+from mmacmix.engine.annotation_checks import check_annotations, check_masks, check_size
 from mmacmix.engine.config_checks import SetupError
 from mmacmix.engine.image_files import read_image
 from mmacmix.state_dicts import listing
@@ -52,19 +53,49 @@ def check_samples(dataset: object, setting: str, training: bool) -> None:
     if not hasattr(dataset, 'get_data_info') or not len(dataset):
         return
     check_categories(dataset, setting)
-    steps = {type(step).__name__: step for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())}
+    steps = steps_of(dataset)
     images, annotations = steps.get('LoadImageFromFile'), steps.get('LoadAnnotations')
-    for i in _spread(len(dataset), SAMPLE):
-        info = dataset.get_data_info(i)
+    infos = [dataset.get_data_info(i) for i in spread(len(dataset), SAMPLE)]
+    if training and getattr(annotations, 'with_bbox', False):
+        check_annotations(dataset, setting)
+    if training and getattr(annotations, 'with_mask', False):
+        check_masks(infos, setting)
+    for info in infos:
         size = None
         if images is not None and _local(images, info.get('img_path')) and not images.ignore_empty:
             size = _size_of(info['img_path'], f'{setting}.data_prefix and .ann_file')
-        if annotations is None:
-            continue
-        if training and getattr(annotations, 'with_mask', False):
-            _check_masks(info, setting)
+        if training and hasattr(dataset, 'COCOAPI') and getattr(annotations, 'with_bbox', False):
+            check_size(info, size, setting)
         if hasattr(dataset, 'reduce_zero_label') and _local(annotations, info.get('seg_map_path')):
             _check_label_map(dataset, info['seg_map_path'], size, setting, training)
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if training and hasattr(dataset, 'reduce_zero_label') and annotations is not None and classes:
+        check_something_labelled(dataset, annotations, setting)
+
+
+def steps_of(dataset: object) -> dict:
+    """The steps of the pipeline of a built data set by the names of their classes."""
+    return {type(step).__name__: step for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())}
+
+
+def check_something_labelled(dataset: object, step: object, setting: str) -> None:
+    """Checks that label maps do not ignore every pixel; it looks at more of them only as long as they do.
+
+    Raises:
+        SetupError: They do.
+    """
+    paths = [dataset.get_data_info(i).get('seg_map_path') for i in spread(len(dataset), SAMPLE * SAMPLE)]
+    paths = [path for path in paths if _local(step, path)]
+    for path in paths:
+        labels = _read(path, f'{setting}.data_prefix.seg_map_path')
+        if labels is None or any(target(dataset, value) != dataset.ignore_index for value in np.unique(labels)):
+            return
+    if paths:
+        zero = f' and .reduce_zero_label={dataset.reduce_zero_label}' if dataset.reduce_zero_label else ''
+        raise SetupError(
+            f'label maps must have a pixel of a class, got none in {len(paths)} of {len(dataset)}: all are ignored; '
+            f'see {setting}.data_prefix.seg_map_path{zero}'
+        )
 
 
 def check_categories(dataset: object, setting: str) -> None:
@@ -78,52 +109,6 @@ def check_categories(dataset: object, setting: str) -> None:
         raise SetupError(
             f'{setting}.metainfo.classes must be among the categories of {dataset.ann_file}, got {len(classes)} '
             f'classes ({_some(classes)}) for {len(found)} of its categories'
-        )
-
-
-def check_metrics(evaluator: object, dataset: object, split: str) -> None:
-    """Checks that the metrics of validation or test know what the data set gives; they ask at the end of it.
-
-    Raises:
-        SetupError: The annotation file of a metric is about other images, or there are no classes to count.
-    """
-    found = list(leaves(f'{split}_dataloader.dataset', dataset))
-    for metric in getattr(evaluator, 'metrics', ()):
-        if 'IoUMetric' in {kind.__name__ for kind in type(metric).__mro__}:
-            for setting, part in found:
-                if not (getattr(part, 'metainfo', None) or {}).get('classes'):
-                    raise SetupError(f'IoUMetric must know the classes: set {setting}.metainfo.classes')
-        known = getattr(getattr(metric, '_coco_api', None), 'imgs', None)
-        if not known:
-            continue
-        for setting, part in found:
-            if hasattr(part, 'get_data_info') and len(part):
-                infos = [part.get_data_info(i) for i in _spread(len(part), 50)]
-                _check_images_known(infos, known, f'{split}_evaluator.ann_file', setting)
-
-
-def _check_images_known(infos: List[dict], known: dict, setting: str, data: str) -> None:
-    lost = [info['img_id'] for info in infos if 'img_id' in info and info['img_id'] not in known]
-    if lost:
-        raise SetupError(
-            f'{setting} must have the images of {data}, got a file without the ids {_some(lost)}: is it the '
-            f'annotation file of another split? See {data}.ann_file'
-        )
-    pairs = [(_stem(info['img_path']), _stem(known[info['img_id']].get('file_name', '')))
-             for info in infos if 'img_id' in info and 'img_path' in info]
-    # Files of one image may be named by its number, with or without something in front of it.
-    if pairs and not any(a.endswith(b) or b.endswith(a) for a, b in pairs):
-        raise SetupError(
-            f'{setting} must have the images of {data}, got a file in which their ids are those of others: '
-            f'{pairs[0][1]} where {data} has {pairs[0][0]}; see {data}.ann_file'
-        )
-
-
-def _check_masks(info: dict, setting: str) -> None:
-    if any('mask' not in instance for instance in info.get('instances', ())):
-        raise SetupError(
-            f'objects must have masks where masks are trained, got none for one in {info.get("img_path")}: give '
-            f'"segmentation" in {setting}.ann_file, or train a detector of boxes'
         )
 
 
@@ -199,12 +184,8 @@ def _read(path: str, where: str) -> object:
         ) from error
 
 
-def _spread(length: int, most: int) -> List[int]:
+def spread(length: int, most: int) -> List[int]:
     return [i * length // min(length, most) for i in range(min(length, most))]
-
-
-def _stem(path: str) -> str:
-    return osp.splitext(osp.basename(path))[0]
 
 
 def _some(values: object) -> str:

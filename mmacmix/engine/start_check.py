@@ -5,8 +5,18 @@ from typing import Iterator, Optional, Tuple
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
-from mmacmix.engine.model_checks import ChannelWatch, check_classes, check_frozen, check_labels, unwrapped
-from mmacmix.engine.sample_checks import check_batches, check_metrics, check_samples, leaves
+from mmacmix.engine.batch_checks import check_batch
+from mmacmix.engine.metric_checks import check_coco_metrics, check_metrics, check_save_best
+from mmacmix.engine.model_checks import (
+    ChannelWatch,
+    check_classes,
+    check_frozen,
+    check_labels,
+    check_order,
+    unwrapped,
+)
+from mmacmix.engine.pipeline_checks import check_pipeline, has_steps
+from mmacmix.engine.sample_checks import check_batches, check_samples, leaves
 from mmacmix.registry import HOOKS
 
 
@@ -15,8 +25,9 @@ class StartCheckHook(Hook):
     """Checks the built model and data against each other when a run starts.
 
     Heads must have the classes of the data, label maps and images must be readable and fit (the first few are opened),
-    metrics must know the images, frozen stages must have weights. Parts of the model that do not fit are named in
-    the first forward pass, labels that are no class before they reach the loss.
+    annotations must leave something to train, metrics must know images and model, frozen stages must have weights.
+    Parts of the model that do not fit are named in the first forward pass, batches that the model cannot take, and
+    labels that are no class, before they reach it.
 
     Raises:
         SetupError: Something does not fit; the message says what to change.
@@ -29,6 +40,7 @@ class StartCheckHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
+        trained = {}
         for split, loop in built_loops(runner):
             dataset = loop.dataloader.dataset
             if split == 'train':
@@ -37,15 +49,23 @@ class StartCheckHook(Hook):
                 check_frozen(model, loaded=bool(runner._load_from or runner._resume))
             else:
                 check_metrics(loop.evaluator, dataset, split)
+                check_coco_metrics(loop.evaluator, split, model)
+            if split == 'val':
+                check_save_best(runner.hooks, loop.evaluator)
             for setting, part in leaves(f'{split}_dataloader.dataset', dataset):
                 classes = (getattr(part, 'metainfo', None) or {}).get('classes')
                 if classes:
                     check_classes(model, classes, setting)
+                    if split == 'train':
+                        trained[setting] = classes
+                    check_order(trained, classes, setting)
+                check_pipeline(model, part, setting, split, has_steps(dataset))
                 check_samples(part, setting, split == 'train')
         if not runner.cfg.get('compile'):
             self._watch = ChannelWatch(model)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
+        check_batch(unwrapped(runner.model), data_batch, 'train_dataloader.dataset.pipeline')
         check_labels(unwrapped(runner.model), data_batch)
 
     def after_iter(self, runner: Runner, *args, **kwargs) -> None:

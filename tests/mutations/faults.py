@@ -314,7 +314,7 @@ FAULTS = [
           '    check_categories(dataset, setting)\n    steps', '    steps',
           (f'{MISTAKES}[one of the `classes` is misspelt]',), 'labels are shifted without a word'),
     Fault('masks-unchecked', f'{ENGINE}sample_checks.py',
-          '            _check_masks(info, setting)', '            pass',
+          'check_masks(infos, setting)', 'pass',
           (f'{MISTAKES}[boxes alone, for a detector of masks]',), 'missing masks end in a long traceback'),
     Fault('channels-unwatched', f'{ENGINE}start_check.py',
           'self._watch = ChannelWatch(model)', 'self._watch = None',

@@ -72,6 +72,20 @@ simple('a checkpoint to test that does not exist', 'fpn', 'gone.pth', tool='test
 option('a negative learning rate', 'fpn', 'optim_wrapper.optimizer.lr=-0.1')
 
 
+option('the learning rate is a word', 'fpn', 'optim_wrapper.optimizer.lr=fast')
+option('the learning rate is no number', 'fpn', 'optim_wrapper.optimizer.lr=nan')
+option('the type of the optimizer is misspelt', 'fpn', 'optim_wrapper.optimizer.type=AdmaW')
+option('the type of a hook is misspelt', 'fpn', 'default_hooks.logger.type=LogerHook')
+option('a hook without its prefix', 'fpn', 'custom_hooks.0.type=SeedHook')
+option('a setting of `clip_grad` is misspelt', 'fpn', 'optim_wrapper.clip_grad.max_nrm=1')
+option('a setting of `paramwise_cfg` is misspelt', 'fpn', 'optim_wrapper.paramwise_cfg.custom_key.x=1')
+option('no iteration is trained', 'fpn', 'train_cfg.max_iters=0')
+option('`val_interval` is 0', 'fpn', 'train_cfg.val_interval=0')
+option('the interval of checkpoints is a word', 'fpn', 'default_hooks.checkpoint.interval=often')
+option('the seed is a word', 'fpn', 'randomness.seed=abc')
+option('`default_scope` is the name of the project', 'fpn', 'default_scope=mmsegmentation')
+
+
 @mistake('`_base_` does not exist')
 def _(user):
     (user.folder / 'mine.py').write_text("_base_ = 'configs/no_such_base.py'\n")
@@ -116,6 +130,13 @@ option('a head of boxes with the classes of COCO', 'retinanet', 'model.bbox_head
 option('a head of masks with the classes of COCO', 'mask_rcnn', 'model.roi_head.mask_head.num_classes=80')
 option('a decode head with the classes of ADE20K', 'fpn', 'model.decode_head.num_classes=150')
 option('the auxiliary head was forgotten', 'upernet', 'model.auxiliary_head.num_classes=150')
+
+option('a head of boxes with anchors for other maps', 'retinanet', 'model.bbox_head.anchor_generator.strides=[8,16,32]')
+option('the neck gives fewer maps than the head takes', 'retinanet', 'model.neck.num_outs=3')
+option('regions are cut out of maps of other channels', 'mask_rcnn',
+       'model.roi_head.bbox_roi_extractor.out_channels=32')
+option('the mean of two channels', 'fpn', 'model.data_preprocessor.mean=[1,2]')
+option('a backbone for images of four channels', 'fpn', 'model.backbone.in_channels=4')
 
 
 # Weights.
@@ -165,7 +186,7 @@ option('the annotation file does not exist', 'retinanet', 'train_dataloader.data
 option('the metric names an annotation file that does not exist', 'retinanet', 'val_evaluator.ann_file=gone.json')
 option('more images in a batch than there are, and `drop_last`', 'retinanet', 'train_dataloader.batch_size=3',
        'train_dataloader.drop_last=True', 'train_dataloader.batch_sampler=None')
-TRAINING = 'annotations/instances_train2017.json'
+TRAINING, VALIDATION = (f'annotations/instances_{split}2017.json' for split in ('train', 'val'))
 
 
 @mistake('the annotation file is empty')
@@ -310,6 +331,73 @@ def _(user):
     user.train('fpn', text='\nfor loader in (train_dataloader, val_dataloader):\n'
                '    del loader["dataset"]["metainfo"]\n')
 
+
+def annotated(name, change, config='retinanet', table='annotations', path=TRAINING):
+    """A mistake in each entry of an annotation file."""
+    def make(user):
+        edited(user.coco / path, lambda content: [entry.update(change(entry)) for entry in content[table]])
+        user.train(config)
+
+    mistake(name)(make)
+
+
+def corners(x, y, width, height):
+    return [x, y, x + width, y + height]
+
+
+annotated('all images have one id', lambda image: dict(id=0), table='images')
+annotated('boxes that are no numbers', lambda entry: dict(bbox=[float('nan')] * 4))
+annotated('boxes outside of their images', lambda entry: dict(bbox=[1000, 1000, 20, 20]))
+annotated('boxes of negative size', lambda entry: dict(bbox=[10, 10, -5, -5]))
+annotated('boxes from 0 to 1', lambda entry: dict(bbox=[x / 64 for x in entry['bbox']]))
+annotated('boxes of two corners', lambda entry: dict(bbox=corners(*entry['bbox'])))
+annotated('images of another size than annotated', lambda image: dict(width=640, height=480), table='images')
+annotated('a mask that is a list of numbers', lambda entry: dict(segmentation=entry['segmentation'][0]), 'mask_rcnn')
+annotated('polygons of two corners', lambda entry: dict(segmentation=[[1, 2, 3, 4]]), 'mask_rcnn')
+
+
+@mistake('annotations of validation without `iscrowd`')
+def _(user):
+    edited(user.coco / VALIDATION, lambda content: [entry.pop('iscrowd') for entry in content['annotations']])
+    user.train('retinanet')
+
+
+@mistake('the categories of validation have another order')
+def _(user):
+    edited(user.coco / VALIDATION, lambda content: content['categories'].reverse())
+    user.train('retinanet')
+
+
+@mistake('the label maps ignore everything')
+def _(user):
+    for path in (user.ade / 'annotations' / 'training').iterdir():
+        cv2.imwrite(str(path), np.zeros((64, 64), np.uint8))
+    user.train('fpn')
+
+
+option('a list of folders as `data_root`', 'fpn', 'train_dataloader.dataset.data_root=[here,there]')
+option('`classes` is a word', 'retinanet', 'train_dataloader.dataset.metainfo.classes=dark')
+LOADERS = 'for loader in (train_dataloader, val_dataloader):\n    loader["dataset"]'
+simple('`CLASSES` in capitals', 'retinanet', text=f'\n{LOADERS}["metainfo"] = dict(CLASSES=("dark", "light"))\n')
+ORDER = '''
+val_dataloader = dict(val_dataloader, dataset=dict(val_dataloader["dataset"], metainfo=dict(classes=("light", "dark"))))
+'''
+simple('the classes of validation have another order', 'retinanet', text=ORDER)
+simple('the classes of validation have another order, of a segmenter', 'fpn', text=ORDER)
+STEPS = '\ntrain_dataloader["dataset"]["pipeline"] = '
+simple('a step of the pipeline is misspelt', 'fpn', text=f'{STEPS}train[:2] + [dict(type="Resise")] + train[2:]\n')
+simple('the pipeline loads no annotations', 'fpn', text=f'{STEPS}[train[0], *train[2:]]\n')
+simple('the pipeline does not pack', 'fpn', text=f'{STEPS}train[:-1]\n')
+simple('the pipeline of validation does not pack', 'fpn', text='\nval_dataloader["dataset"]["pipeline"] = test[:-1]\n')
+simple('the pipeline loads no masks, for a detector of masks', 'mask_rcnn',
+       text=f'{STEPS}[train[0], dict(type="LoadAnnotations", with_bbox=True), *train[2:]]\n')
+
+# Metrics.
+option('the type of a metric is misspelt', 'fpn', 'val_evaluator.type=IouMetric')
+option('a metric of `IoUMetric` is misspelt', 'fpn', 'val_evaluator.iou_metrics=["mIou"]')
+option('masks are evaluated of a detector of boxes', 'retinanet', 'val_evaluator.metric=["bbox","segm"]')
+option('`save_best` is no metric', 'fpn', 'default_hooks.checkpoint.save_best=mIOU')
+option('`save_best` without the prefix of the metric', 'retinanet', 'default_hooks.checkpoint.save_best=bbox_mAP')
 
 ROWS = table()
 

@@ -1,0 +1,138 @@
+"""Do the metrics of a run know what data and model give? They would ask when the last image is predicted."""
+
+import os.path as osp
+from difflib import get_close_matches
+from typing import List, Optional, Sequence, Set
+
+from mmengine.hooks import CheckpointHook, Hook
+from torch import nn
+
+from mmacmix.engine.annotation_checks import check_category_order
+from mmacmix.engine.config_checks import SetupError
+from mmacmix.engine.sample_checks import leaves, spread
+from mmacmix.engine.setting_checks import hint
+from mmacmix.state_dicts import listing
+
+# What CocoMetric of mmdet gives for boxes and for masks, where metric_items does not choose.
+COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+IOU_KEYS = dict(mIoU=('mIoU', 'mAcc'), mDice=('mDice', 'mAcc'), mFscore=('mFscore', 'mPrecision', 'mRecall'))
+
+
+def check_metrics(evaluator: object, dataset: object, split: str) -> None:
+    """Checks that the metrics of validation or test know what the data set gives.
+
+    Raises:
+        SetupError: The annotation file of a metric is about other images, or has the classes in another order; or
+            there are no classes to count.
+    """
+    found = list(leaves(f'{split}_dataloader.dataset', dataset))
+    for metric in getattr(evaluator, 'metrics', ()):
+        if 'IoUMetric' in _kinds(metric):
+            for setting, part in found:
+                if not (getattr(part, 'metainfo', None) or {}).get('classes'):
+                    raise SetupError(f'IoUMetric must know the classes: set {setting}.metainfo.classes')
+        known = getattr(getattr(metric, '_coco_api', None), 'imgs', None)
+        if not known:
+            continue
+        for setting, part in found:
+            if not getattr(metric, 'sort_categories', False):
+                check_category_order(metric._coco_api.dataset, part, setting)
+            if hasattr(part, 'get_data_info') and len(part):
+                infos = [part.get_data_info(i) for i in spread(len(part), 50)]
+                _check_images_known(infos, known, f'{split}_evaluator.ann_file', setting)
+
+
+def _check_images_known(infos: List[dict], known: dict, setting: str, data: str) -> None:
+    lost = [info['img_id'] for info in infos if 'img_id' in info and info['img_id'] not in known]
+    if lost:
+        raise SetupError(
+            f'{setting} must have the images of {data}, got a file without the ids {_some(lost)}: is it the '
+            f'annotation file of another split? See {data}.ann_file'
+        )
+    pairs = [(_stem(info['img_path']), _stem(known[info['img_id']].get('file_name', '')))
+             for info in infos if 'img_id' in info and 'img_path' in info]
+    # Files of one image may be named by its number, with or without something in front of it.
+    if pairs and not any(a.endswith(b) or b.endswith(a) for a, b in pairs):
+        raise SetupError(
+            f'{setting} must have the images of {data}, got a file in which their ids are those of others: '
+            f'{pairs[0][1]} where {data} has {pairs[0][0]}; see {data}.ann_file'
+        )
+
+
+def check_coco_metrics(evaluator: object, split: str, model: nn.Module) -> None:
+    """Checks the metrics by pycocotools.
+
+    Raises:
+        SetupError: Masks are to be counted, and no part of the model is about masks; or annotations lack `iscrowd`.
+    """
+    for metric in getattr(evaluator, 'metrics', ()):
+        if 'CocoMetric' in _kinds(metric) and not metric.format_only:
+            _check_coco_metric(metric, split, model)
+
+
+def _check_coco_metric(metric: object, split: str, model: nn.Module) -> None:
+    if 'segm' in metric.metrics and _boxes_alone(model):
+        raise SetupError(
+            f"{split}_evaluator.metric must be 'bbox' for a detector of boxes, got {split}_evaluator.metric="
+            f'{metric.metrics}: {type(model).__name__} has no head of masks'
+        )
+    annotations = getattr(getattr(metric, '_coco_api', None), 'anns', None) or {}
+    lost = [key for key, entry in annotations.items() if 'iscrowd' not in entry]
+    if lost and type(metric).__name__ != 'LVISMetric':
+        raise SetupError(
+            f'annotations of {split}_evaluator.ann_file must have iscrowd, which pycocotools reads, got none in '
+            f'{len(lost)}: {_some(lost)}; set "iscrowd": 0 for single objects'
+        )
+
+
+def check_save_best(hooks: Sequence[Hook], evaluator: object) -> None:
+    """Checks that the metric by which the best checkpoint is kept is one that the validation gives.
+
+    Raises:
+        SetupError: It is not, and the metrics are known ones.
+    """
+    keys = [keys_of(metric) for metric in getattr(evaluator, 'metrics', ())]
+    if not keys or None in keys:
+        return
+    known = sorted(set().union(*keys))
+    for hook in hooks:
+        wanted = (getattr(hook, 'save_best', None) or []) if isinstance(hook, CheckpointHook) else []
+        for name in [wanted] if isinstance(wanted, str) else wanted:
+            if name != 'auto' and name not in known:
+                raise SetupError(
+                    f"default_hooks.checkpoint.save_best must be 'auto' or what val_evaluator gives, "
+                    f'{", ".join(known)}, got default_hooks.checkpoint.save_best={name!r}'
+                    f'{hint(get_close_matches(name, known, n=1))}'
+                )
+
+
+def keys_of(metric: object) -> Optional[Set[str]]:
+    """The names under which a metric of the hosts gives its values; None where they are not known."""
+    kind = type(metric)
+    if kind.__name__ == 'IoUMetric' and kind.__module__.startswith('mmseg.'):
+        names = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
+        keys = {'aAcc'}.union(*(IOU_KEYS.get(name, ()) for name in names))
+    elif kind.__name__ == 'CocoMetric' and kind.__module__.startswith('mmdet.') and not metric.classwise \
+            and set(metric.metrics) <= {'bbox', 'segm'}:
+        keys = {f'{name}_{item}' for name in metric.metrics for item in metric.metric_items or COCO_ITEMS}
+    else:
+        return None
+    return {f'{metric.prefix}/{key}' if metric.prefix else key for key in keys}
+
+
+def _kinds(metric: object) -> Set[str]:
+    return {kind.__name__ for kind in type(metric).__mro__}
+
+
+def _boxes_alone(model: nn.Module) -> bool:
+    """Whether a detector of mmdet has no part that is about masks."""
+    parts = (f'{name} {type(part).__name__}'.lower() for name, part in model.named_modules())
+    return type(model).__module__.startswith('mmdet.') and not any('mask' in part for part in parts)
+
+
+def _stem(path: str) -> str:
+    return osp.splitext(osp.basename(path))[0]
+
+
+def _some(values: object) -> str:
+    return listing(map(str, values), most=5)

@@ -1,0 +1,140 @@
+"""Batches, levels, pipelines and metrics that work are never refused, whatever their parts are called."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook
+from mmengine.structures import InstanceData
+from torch import nn
+
+from mmacmix.backbones import PVTACmix, ResNetACmix, SANACmix, SwinACmix
+from mmacmix.engine import SetupError
+from mmacmix.engine.batch_checks import check_batch
+from mmacmix.engine.level_checks import check_levels
+from mmacmix.engine.metric_checks import check_coco_metrics, check_save_best
+from mmacmix.engine.model_checks import check_order
+from mmacmix.engine.pipeline_checks import check_pipeline, has_steps
+
+SETTING = 'train_dataloader.dataset.pipeline'
+
+
+def of(module, name, base=nn.Module, **attributes):
+    """An object of a class `name` of a module."""
+    thing = type(name, (base,), dict(__module__=module))()
+    for key, value in attributes.items():
+        setattr(thing, key, value)
+    return thing
+
+
+def detector(mean=3, roi_head=False, **parts):
+    preprocessor = of('mmdet.models', 'DetDataPreprocessor', mean=torch.zeros(mean, 1, 1))
+    if roi_head:
+        parts['roi_head'] = of('mmdet.models', 'StandardRoIHead', mask_head=nn.Conv2d(1, 1, 1))
+    return of('mmdet.models', 'Detector', data_preprocessor=preprocessor, **parts)
+
+
+def batch(channels=3, **instances):
+    sample = SimpleNamespace(gt_instances=InstanceData(**instances))
+    return dict(inputs=[torch.zeros(channels, 4, 4)], data_samples=[sample])
+
+
+@pytest.mark.parametrize('kind, options', [
+    (ResNetACmix, dict(depth=26)), (SANACmix, dict(depth=10)), (SwinACmix, dict(arch='tiny')),
+    (PVTACmix, dict(arch='tiny'))])
+@pytest.mark.parametrize('channels', [3, 4])
+def test_backbones_for_images(kind, options, channels):
+    check_batch(detector(mean=channels, backbone=kind(in_channels=channels, **options)), batch(channels), SETTING)
+
+
+def test_batches_that_are_right():
+    check_batch(detector(mean=1), batch(5), SETTING)
+    check_batch(detector(), dict(inputs=torch.zeros(2, 3, 4, 4), data_samples=[]), SETTING)
+    check_batch(detector(), dict(inputs=dict(sup=[]), data_samples=dict(sup=[])), SETTING)
+    check_batch(detector(roi_head=True), batch(masks=[]), SETTING)
+    check_batch(detector(roi_head=True), dict(inputs=[], data_samples=[SimpleNamespace()]), SETTING)
+    check_batch(of('mine', 'Model'), dict(image=1), SETTING)
+    check_batch(detector(), [1, 2], SETTING)
+    with pytest.raises(SetupError, match='must load masks for model.roi_head.mask_head'):
+        check_batch(detector(roi_head=True), batch(bboxes=[]), SETTING)
+
+
+def test_levels_that_are_right():
+    head = of('mmdet.models', 'Head', prior_generator=SimpleNamespace(strides=[(8, 8), (16, 16)]))
+    extractor = of('mmdet.models', 'SingleRoIExtractor', featmap_strides=[4], out_channels=8)
+    model = of('mmdet.models', 'Detector', bbox_head=head, rpn_head=of('mmdet.models', 'EmbeddingRPNHead'),
+               roi_head=SimpleNamespace(bbox_roi_extractor=extractor, mask_roi_extractor=None))
+    check_levels(model, [8, 16], 'neck')  # a map that no region is cut out of may have other channels
+    model.bbox_head = of('mine', 'Head', prior_generator=SimpleNamespace(strides=[8]))
+    check_levels(model, [8, 16], 'neck')
+    extractor.featmap_strides = [4, 8, 16]
+    with pytest.raises(SetupError, match=r'bbox_roi_extractor.featmap_strides must be of the 2 maps of the neck'):
+        check_levels(model, [8, 16], 'neck')
+
+
+def pipeline(*names, module='mmdet.datasets'):
+    steps = [of(module if name.startswith('My') else 'mmcv.transforms', name, object) for name in names]
+    return SimpleNamespace(pipeline=SimpleNamespace(transforms=steps))
+
+
+@pytest.mark.parametrize('names, split', [
+    (('LoadImageFromFile', 'LoadEmptyAnnotations', 'PackDetInputs'), 'train'),
+    (('LoadImageFromFile', 'LoadAnnotations', 'MultiBranch'), 'train'),
+    (('LoadImageFromFile', 'MyTargets', 'PackDetInputs'), 'train'),
+    (('Resize', 'PackDetInputs'), 'train'),
+    (('LoadImageFromFile', 'PackDetInputs'), 'val'),
+    (('LoadImageFromFile', 'TestTimeAug'), 'test'),
+    (('LoadImageFromFile', 'MyPacking'), 'val'),
+    ((), 'val')])
+def test_pipelines_that_are_right(names, split):
+    check_pipeline(detector(bbox_head=nn.Conv2d(1, 1, 1)), pipeline(*names, module='mine'), 'here', split)
+
+
+def test_wrappers_that_go_on():
+    leaf = SimpleNamespace(pipeline=1)
+    for inner in (SimpleNamespace(dataset=leaf), SimpleNamespace(datasets=[leaf]), leaf):
+        assert not has_steps(inner)
+    assert has_steps(SimpleNamespace(datasets=[leaf, SimpleNamespace(dataset=leaf, pipeline=1)]))
+    check_pipeline(detector(), pipeline('LoadImageFromFile', 'LoadAnnotations'), 'here', 'train', goes_on=True)
+
+
+def test_batches_that_are_not_packed():
+    with pytest.raises(SetupError, match=f'^{SETTING} must end with a step that packs, .* got samples of image, id'):
+        check_batch(detector(), dict(image=1, id=2), SETTING)
+
+
+def test_classes_that_are_others():
+    trained = dict(here=('a', 'b'))
+    for classes in (('a', 'b'), ['a', 'b'], ('a', 'c'), ('b', 'a', 'c')):
+        check_order(trained, classes, 'there')
+
+
+def metric(name, module, **attributes):
+    return of(module, name, object, **dict(dict(prefix=None, classwise=False, format_only=False, metric_items=None),
+                                           **attributes))
+
+
+COCO = dict(name='CocoMetric', module='mmdet.evaluation', prefix='coco')
+
+
+@pytest.mark.parametrize('best, metrics', [
+    ('auto', [metric(**COCO, metrics=['bbox'])]),
+    ('coco/segm_mAP', [metric(**COCO, metrics=['bbox', 'segm'])]),
+    ('coco/bbox_mAP_50', [metric(**COCO, metrics=['bbox'], metric_items=['mAP_50'])]),
+    ('coco/cat_precision', [metric(**dict(COCO, classwise=True), metrics=['bbox'])]),
+    ('coco/AR@100', [metric(**COCO, metrics=['proposal'])]),
+    (['mDice', 'aAcc'], [metric('IoUMetric', 'mmseg.evaluation', metrics=['mDice'])]),
+    ('mIoU_of_mine', [metric('IoUMetric', 'mine', metrics=['mIoU'])]),
+    ('other', [metric('IoUMetric', 'mmseg.evaluation', metrics='mIoU'), metric('Mine', 'mine')]),
+    (None, [metric('IoUMetric', 'mmseg.evaluation', metrics=['mIoU'])])])
+def test_best_metrics_that_are_right(best, metrics):
+    hook = CheckpointHook(save_best=best, rule='greater' if best else None)
+    check_save_best([hook], SimpleNamespace(metrics=metrics))
+
+
+def test_masks_that_may_be_evaluated():
+    segm = SimpleNamespace(metrics=[metric(**COCO, metrics=['segm'])])
+    for model in (detector(roi_head=True), detector(mask_head=nn.Conv2d(1, 1, 1)), of('mine', 'Model'),
+                  detector(bbox_head=of('mmdet.models', 'RTMDetInsMaskHead'))):
+        check_coco_metrics(segm, 'val', model)
+    check_coco_metrics(SimpleNamespace(metrics=[metric(**dict(COCO, format_only=True), metrics=['segm'])]), 'val',
+                       detector())
