@@ -15,7 +15,7 @@ import numpy as np
 from mmacmix.engine.config_files import SetupError
 from mmacmix.state_dicts import listing
 
-WHOLE = 64 * 2**20  # bytes of the largest annotation file that is read a second time: about a second
+WHOLE = 32 * 2**20  # bytes of the largest annotation file that is read a second time, in two seconds or so
 
 
 def check_annotations(dataset: object, setting: str) -> None:
