@@ -5,6 +5,8 @@ import pickle
 import re
 import tarfile
 import zipfile
+from _codecs import encode
+from collections import Counter, OrderedDict
 from glob import escape as glob_escape
 from glob import glob
 from types import SimpleNamespace
@@ -15,10 +17,19 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import mkdir_or_exist
 
-from mmacmix.checkpoint_claims import Claims, Unfit
+from mmacmix.checkpoint_calls import Budget, Unfit
+from mmacmix.checkpoint_claims import Claims
+from mmacmix.checkpoint_zip import check_form
 from mmacmix.safe_globals import mmengine_globals
+from mmacmix.state_dicts import check_tensors
 
 ZIP, LEGACY_MAGIC = b'PK\x03\x04', 0x1950A86A20F9469CFC6C
+MAPPINGS = (dict, OrderedDict)
+OF_MMENGINE = dict(message_hub=MAPPINGS, optimizer=MAPPINGS, param_schedulers=(*MAPPINGS, list))
+# Before, torch's own safe mode takes no names in other places than their own.
+SAFE_MODE = torch.__version__ >= (2, 6)
+# What torch's safe mode came to know after its version 2.0; mmengine's MultiStepLR counts its milestones.
+LATER = {'collections.Counter': Counter, '_codecs.encode': encode, 'builtins.set': set}
 
 
 def load_file(path: str, map_location: object = None, names: Optional[Mapping[str, object]] = None) -> object:
@@ -36,13 +47,15 @@ def load_file(path: str, map_location: object = None, names: Optional[Mapping[st
     path = osp.expanduser(path)
     check_file(path)
     try:
-        if torch.__version__ < (2, 6):
-            loaded = torch.load(path, map_location=map_location, pickle_module=_allowing_few(), weights_only=False)
-        else:
+        if SAFE_MODE:
             with torch.serialization.safe_globals([(value, name) for name, value in (names or {}).items()]):
                 loaded = torch.load(path, map_location=map_location, weights_only=True)
-    except (MemoryError, torch.cuda.OutOfMemoryError):
+        else:
+            loaded = torch.load(path, map_location=map_location, pickle_module=_allowing_few(), weights_only=False)
+    except torch.cuda.OutOfMemoryError:
         raise
+    except MemoryError as error:
+        raise MemoryError(f'cannot read {path} as a checkpoint: there is not enough memory') from error
     except Exception as error:  # a damaged or crafted file can make torch raise anything
         raise ValueError(f'cannot read {path} as a checkpoint: {_reason(error)}') from error
     check_contents(loaded, path)
@@ -89,13 +102,26 @@ def whole_files(folder: str) -> List[str]:
 
 
 def check_contents(checkpoint: object, path: str) -> None:
-    """Refuses a text that mmengine would run as Python when it resumes; old files of mmcv lose it.
+    """Refuses what mmengine would take for something else, or run; old files of mmcv lose a text.
 
     Raises:
-        ValueError: A checkpoint of mmengine has ``meta['config']``, which mmengine itself never writes.
+        ValueError: The checkpoint or its ``meta`` is no plain dict, nor are the parts of mmengine's own where it
+            expects them; it has ``meta['config']``, which mmengine would run as Python when it resumes and never
+            writes itself; a parameter has no name, or is no dense tensor of real numbers.
     """
-    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    if not isinstance(meta, dict) or 'config' not in meta:
+    if type(checkpoint) not in MAPPINGS:
+        raise ValueError(f'cannot read {path} as a checkpoint: it must hold a dict, got {type(checkpoint).__name__}')
+    parts = dict(meta=MAPPINGS, state_dict=MAPPINGS, **(OF_MMENGINE if 'message_hub' in checkpoint else {}))
+    wrong = [key for key in parts if key in checkpoint and type(checkpoint[key]) not in parts[key]]
+    if wrong:
+        raise ValueError(f'cannot read {path} as a checkpoint: its {wrong[0]} must be a dict, '
+                         f'got {type(checkpoint[wrong[0]]).__name__}')
+    try:
+        check_tensors(checkpoint)
+    except ValueError as error:
+        raise ValueError(f'cannot read {path} as a checkpoint: {error}') from error
+    meta = checkpoint.get('meta', {})
+    if 'config' not in meta:
         return
     if 'message_hub' in checkpoint:
         raise ValueError(f"cannot read {path} as a checkpoint: its meta['config'] would be run as Python by --resume, "
@@ -130,18 +156,12 @@ def _reason(error: Exception) -> str:
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:
+    check_form(file, size)
     with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        names = [entry.filename for entry in entries]
+        names = archive.namelist()
         folder = names[0].split('/')[0]
-        if len(set(names)) < len(names) or not all(_inside(folder, name) for name in names):
-            raise Unfit('its parts must have names of their own inside one folder')
         if f'{folder}/data.pkl' not in names or f'{folder}/constants.pkl' in names:
             raise Unfit('it is an archive, but not of torch.save')
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise Unfit('its parts must not be compressed, and torch.save never does so')
-        if sum(entry.file_size for entry in entries) > size:
-            raise Unfit('its parts must not be larger than the file')
         broken = archive.testzip()
         if broken is not None:
             raise Unfit(f'it is damaged: {broken} is not what was written')
@@ -151,28 +171,31 @@ def _check_zip(file: BinaryIO, size: int) -> None:
 
 def _check_legacy(file: BinaryIO, size: int) -> None:
     """The form of torch before 1.6: five pickles, and then every storage: 8 bytes of its size, and its content."""
-    if tarfile.is_tarfile(file.name):
+    if _is_tar(file.read(tarfile.BLOCKSIZE)):
         raise Unfit('it has the form of torch before version 0.4, which may run code')
-    if Claims(file, size).load() != LEGACY_MAGIC:
+    file.seek(0)
+    budget = Budget(size)
+    if Claims(file, size, budget=budget).load() != LEGACY_MAGIC:
         raise Unfit('it is no file of torch.save')
-    claims = [Claims(file, size) for _ in range(4)]
+    claims = [Claims(file, size, budget=budget) for _ in range(4)]
     for claim in claims:
         claim.load()
-    if sum(claims[2].claimed.values()) > size - file.tell():
+    if any(claim.claimed for claim in claims if claim is not claims[2]) or claims[2].claims() > size - file.tell():
         raise Unfit('it is damaged: its end is missing')
 
 
-def _inside(folder: str, name: str) -> bool:
-    parts = name.split('/')
-    return parts[0] == folder and len(parts) > 1 and not {'', '.', '..'} & set(parts) and '\\' not in name
+def _is_tar(block: bytes) -> bool:
+    """Whether torch would take a file for an archive of tar; compressed ones it does not."""
+    try:
+        tarfile.TarInfo.frombuf(block, 'utf-8', 'surrogateescape')
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _allowing_few() -> SimpleNamespace:
-    """A pickle module that finds what torch's safe mode and mmengine's checkpoints need.
-
-    Before 2.6 torch's own safe mode takes no names in other places than their own.
-    """
-    allowed = {**torch._weights_only_unpickler._get_allowed_globals(), **mmengine_globals()}
+    """A pickle module that finds what torch's safe mode and mmengine's checkpoints need."""
+    allowed = {**LATER, **torch._weights_only_unpickler._get_allowed_globals(), **mmengine_globals()}
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> object:

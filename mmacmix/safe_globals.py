@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+# What a metric's best value can be, and others in the message hub: the plain numbers of numpy, by its own codes.
+PLAIN_DTYPES = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
 STATISTICS = ('current', 'max', 'mean', 'min', 'statistics')
 
 
@@ -33,7 +35,7 @@ def history_buffer_getattr(owner: object, name: str) -> object:
 def mmengine_globals() -> Dict[str, object]:
     """Everything that mmengine's checkpoints refer to beside tensors, by the names that are in them."""
     array, number = np.zeros(1), np.float64(0)
-    types = (HistoryBuffer, np.ndarray, np.dtype, type(array.dtype), type(np.zeros(1, np.int64).dtype))
+    types = (HistoryBuffer, np.ndarray, np.dtype, *(type(np.dtype(code)) for code in PLAIN_DTYPES))
     allowed = {f'{kind.__module__}.{kind.__qualname__}': kind for kind in types}
     allowed['builtins.getattr'] = history_buffer_getattr
     # Taken from the objects themselves, as numpy 1 and 2 keep these functions in modules of different names;

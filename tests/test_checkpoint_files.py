@@ -2,6 +2,8 @@
 
 import io
 import random
+import struct
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmacmix import checkpoint_files
 from mmacmix.checkpoint_files import check_contents, check_file, load_file, whole_files
 from mmacmix.engine.checkpoint_guard import CheckpointGuardHook
 
@@ -63,6 +66,58 @@ def test_no_turned_bit_is_loaded(tmp_path):
             assert f'cannot read {path} as a checkpoint: ' in str(error)
             refused += 1
     assert refused > 150
+
+
+def long_form(data):
+    """As torch writes files of more than 4 GiB: numbers of 8 bytes are elsewhere, and sizes after a part long."""
+    start, end64, parts = data.index(b'PK\x01\x02'), data.index(b'PK\x06\x06'), []
+    while data[start : start + 4] == b'PK\x01\x02':
+        fields = list(struct.unpack('<4s6H3I5H2I', data[start : start + 46]))
+        parts.append((fields, data[start + 46 : start + 46 + fields[10]]))
+        start += 46 + fields[10]
+    made, directory = b'', b''
+    for fields, name in parts:
+        size, place = fields[9], fields[16]
+        named, more = struct.unpack('<2H', data[place + 26 : place + 30])
+        content = place + 30 + named + more
+        directory += struct.pack('<4s6H3I5H2I', *fields[:8], 2**32 - 1, 2**32 - 1, len(name), 28, *fields[12:16],
+                                 2**32 - 1) + name + struct.pack('<2H3Q', 1, 24, size, size, len(made))
+        made += data[place : content + size]
+        if fields[3] & 8:  # torch leaves them out after a part without content
+            made += struct.pack('<4sI2Q', b'PK\x07\x08', fields[7], size, size)
+    long = struct.pack('<4sQ2H2I4Q', b'PK\x06\x06', *struct.unpack('<Q2H2I2Q', data[end64 + 4 : end64 + 40]),
+                       len(directory), len(made))
+    locator = struct.pack('<4sIQI', b'PK\x06\x07', 0, len(made) + len(directory), 1)
+    short = struct.pack('<4s4H2IH', b'PK\x05\x06', 0, 0, len(parts), len(parts), len(directory), 2**32 - 1, 0)
+    return made + directory + long + locator + short
+
+
+def test_the_form_of_large_files(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(content(), path)
+    path.write_bytes(long_form(path.read_bytes()))
+    assert bytes_of(load_file(str(path))) == bytes_of(content())
+
+
+def odd_values():
+    """Kinds that a checkpoint may hold beside tensors."""
+    return dict(
+        state_dict=dict(a=torch.ones(3, dtype=torch.bfloat16), b=torch.ones(2, dtype=torch.bool)),
+        meta=dict(a={1, 2}, b=b'xyz', c=bytearray(b'abc'), d=1 + 2j, e=torch.Size((1, 2)), f=torch.float32, g=2**70,
+                  h=None, i=(1, (2, (3,))), j=-1.5, k=torch.device('cpu'), l=OrderedDict(a=1), m=Counter([1, 2, 1]),
+                  n=torch.ones(2, dtype=torch.complex64)),
+        arrays=[np.ones((3, 4), np.float32), np.array(3.0), np.asfortranarray(np.ones((2, 3)))],
+        optimizer=torch.optim.AdamW(torch.nn.Linear(2, 3).parameters()).state_dict())
+
+
+@pytest.mark.parametrize('safe_mode', [True, False])
+@pytest.mark.parametrize('form', [True, False], ids=['zip', 'legacy'])
+def test_odd_values_load(tmp_path, monkeypatch, form, safe_mode):
+    if safe_mode and not checkpoint_files.SAFE_MODE:
+        pytest.skip('torch has no safe mode that takes our names')
+    monkeypatch.setattr(checkpoint_files, 'SAFE_MODE', safe_mode)
+    torch.save(odd_values(), tmp_path / 'x.pth', _use_new_zipfile_serialization=form)
+    assert repr(load_file(str(tmp_path / 'x.pth'))) == repr(odd_values())
 
 
 def test_missing_file(tmp_path):

@@ -94,10 +94,26 @@ def test_unknown_source(released):
 
 
 def test_not_a_state_dict():
-    with pytest.raises(TypeError, match=r'map names to tensors, got lr \(float\)'):
+    with pytest.raises(ValueError, match=r'map names to tensors, got lr \(float\)'):
         unwrap({'lr': 0.1})
-    with pytest.raises(TypeError, match='map names to tensors, got list'):
+    with pytest.raises(ValueError, match='map names to tensors, got list'):
         unwrap([1, 2])
+
+
+@pytest.mark.parametrize('weight, kind', [
+    (torch.eye(2).to_sparse(), 'torch.sparse_coo'), (torch.eye(2).to_sparse_csr(), 'torch.sparse_csr'),
+    (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), 'nested'),
+    (torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), 'torch.qint8'),
+    (torch.ones(2, dtype=torch.complex64), 'torch.complex64'),
+], ids=['sparse', 'rows', 'nested', 'quantised', 'complex'])
+def test_weights_that_no_layer_has(weight, kind):
+    with pytest.raises(ValueError, match=rf'must be dense tensors of real numbers, got a.weight \({kind}\)'):
+        unwrap({'state_dict': {'a.weight': weight, 'a.bias': torch.ones(2)}})
+
+
+def test_names_are_text():
+    with pytest.raises(ValueError, match=r'names of parameters must be text, got 1 \(int\)'):
+        unwrap({1: torch.ones(2)})
 
 
 def test_merging_takes_the_pixels_in_the_order_of_the_release(golden_models):
