@@ -1,5 +1,6 @@
 """Tables, verdict and curves come from the CSV files alone; the files here are made up."""
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -143,6 +144,15 @@ def test_runs_of_other_configs_are_left_out_and_named(report, folder):
 def test_no_run_no_figures(report, folder):
     text = call(report, folder)
     assert text == MARKED.replace('old', 'No run is finished yet.') and not (folder / 'pictures').exists()
+
+
+def test_as_a_command(folder):
+    """With a run, so that a config is read, and from a folder that is not the project's."""
+    write_all(folder / 'runs', 'camvid', {OURS: [38.], PLAIN: [40.]})
+    options = [word for name, path in dict(runs='runs', into='page.md', pictures='pictures').items()
+               for word in (f'--{name}', str(folder / path))]
+    subprocess.run([sys.executable, str(ROOT / 'tools/evidence/report.py'), *options], cwd=folder, check=True)
+    assert '| ResNet-26 | 1 | 40.0 |' in (folder / 'page.md').read_text()
 
 
 def test_page_of_the_project_is_written_from_its_runs(report, tmp_path):
