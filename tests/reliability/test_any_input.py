@@ -164,8 +164,9 @@ def _judged(
     eps = _eps(case)
     errors, sizes = _errors(case, actual, exact, part)
     roundings = [_errors(case, rounding, exact, part)[0] for rounding in own]
-    # Where softmax has one key alone a gradient is 0, and what is left of it the square of a rounding.
-    least = eps**2 * max(sizes.values(), default=0)
+    # Where softmax has one key alone a gradient is 0: what is left of it is a rounding of sums, which are in float32 or
+    # float64, or the square of one in half precision.
+    least = max(eps**2, 4 * min(eps, torch.finfo(torch.float32).eps)) * max(sizes.values(), default=0)
     for name, error in errors.items():
         allowed = max(rounding[name] for rounding in roundings)
         yield name, error, 4 * allowed + 16 * eps * sizes[name] + least, sizes[name]
