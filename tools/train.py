@@ -104,15 +104,15 @@ def enable_auto_scale_lr(cfg):
 def set_resume(cfg, resume):
     """Resume from the checkpoint `resume`, or from the latest of the work dir if it is 'auto'; from no other."""
     if resume == 'auto':
-        latest = latest_checkpoint(cfg.work_dir)
+        latest = latest_checkpoint(cfg)
         # Without a checkpoint this is a first start, in which load_from keeps its meaning.
         if latest is None:
             print(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew')
             return
-    elif '://' not in resume and not osp.isfile(resume):
+    elif '://' not in resume and not osp.isfile(osp.expanduser(resume)):
         raise FileNotFoundError(
             f'the checkpoint to resume from must be an existing file, got --resume {resume}')
-    path = latest if resume == 'auto' else resume
+    path = latest if resume == 'auto' else osp.expanduser(resume)
     try:
         checkpoint = read_checkpoint(path)
     except ValueError as error:
@@ -120,6 +120,7 @@ def set_resume(cfg, resume):
     if not isinstance(checkpoint, dict) or not {'meta', 'message_hub', 'optimizer'} <= set(checkpoint):
         raise ValueError(f'--resume needs the checkpoint of a run, with its optimizer, got {path}: load_from={path} in '
                          '--cfg-options starts a new run from its weights')
+    check_progress(cfg, checkpoint, path)
     cfg.resume, cfg.load_from = True, path
     # A run without a seed has drawn one: the same gives its data the same order.
     randomness = cfg.get('randomness') or {}
@@ -127,28 +128,53 @@ def set_resume(cfg, resume):
         cfg.randomness = dict(randomness, seed=checkpoint['meta']['seed'])
 
 
-def latest_checkpoint(work_dir):
-    """What last_checkpoint of a work dir names, or None before the first checkpoint.
+def check_progress(cfg, checkpoint, path):
+    """Refuse a checkpoint that mmengine cannot go on from: it would end in an error of its own, or read for ever."""
+    meta, hub, optimizer = (checkpoint[name] for name in ('meta', 'message_hub', 'optimizer'))
+    missing = [f'{name} in {part}' for part, names, found in (
+        ('message_hub', ('log_scalars', 'runtime_info', 'resumed_keys'), hub),
+        ('meta', ('epoch', 'iter'), meta)) for name in names if name not in found]
+    if missing or not optimizer:
+        raise ValueError(f'--resume needs the checkpoint of a run, got {path} without '
+                         f'{", ".join(missing) or "a state of the optimizer"}')
+    for name in ('epoch', 'iter'):
+        most = cfg.train_cfg.get(f'max_{name}s')
+        if type(meta[name]) is not int or meta[name] < 0 or most is not None and meta[name] > most:
+            raise ValueError(f'--resume must go on from a whole number of {name}s'
+                             f'{"" if most is None else f" of at most train_cfg.max_{name}s={most}"}, got '
+                             f'{meta[name]!r:.80} in {path}')
+    seed = meta.get('seed')
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**32):
+        raise ValueError(f'--resume must find a seed in [0, 2**32), got {seed!r:.80} in {path}')
 
-    A copy, or a folder that was moved, has a file of that name itself.
+
+def latest_checkpoint(cfg):
+    """What last_checkpoint of the work dir names, or None before the first checkpoint.
+
+    Where the run writes its checkpoints, a file of that name goes first: a copy of a work dir has its own.
     """
-    last = osp.join(work_dir, 'last_checkpoint')
+    last, hook = osp.join(cfg.work_dir, 'last_checkpoint'), cfg.get('default_hooks', {}).get('checkpoint') or {}
+    folder = cfg.work_dir
+    if hook.get('out_dir'):
+        folder = osp.join(hook['out_dir'], osp.basename(cfg.work_dir.rstrip(osp.sep)))
     if not osp.exists(last):
-        files = os.listdir(work_dir) if osp.isdir(work_dir) else []
-        found = [name for name in files if re.fullmatch(r'(iter|epoch)_\d+\.pth', name)]
+        template = re.escape(hook.get('filename_tmpl') or '').replace(r'\{\}', r'\d+')
+        name = template or r'(iter|epoch)_\d+\.pth'
+        files = os.listdir(folder) if osp.isdir(folder) else []
+        found = [file for file in files if re.fullmatch(name, file)]
         if len(found) > 1:
-            raise FileNotFoundError(f'{last} must be there where checkpoints are, got none; {others(work_dir)}')
-        return osp.join(work_dir, found[0]) if found else None  # a kill can come before the first is named
+            raise FileNotFoundError(f'{last} must be there where checkpoints are, got none; {others(folder)}')
+        return osp.join(folder, found[0]) if found else None  # a kill can come before the first is named
     try:
         with open(last, encoding='utf-8') as file:
             named = file.read().strip()
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise ValueError(f'{last} must be a text file with the path of a checkpoint, got {type(error).__name__}; '
-                         f'{others(work_dir)}') from error
-    for path in (osp.join(work_dir, osp.basename(named)), named):
+                         f'{others(folder)}') from error
+    for path in (osp.join(folder, osp.basename(named)), named):
         if osp.isfile(path):
             return path
-    raise FileNotFoundError(f'{last} must name an existing file, got {named!r:.200}; {others(work_dir)}')
+    raise FileNotFoundError(f'{last} must name an existing file, got {named!r:.200}; {others(folder)}')
 
 
 def others(folder):
@@ -170,9 +196,9 @@ def prepare(args):
         enable_auto_scale_lr(cfg)
     if args.resume is not None:
         set_resume(cfg, args.resume)
-    load_from = cfg.get('load_from')
+    load_from = osp.expanduser(cfg.get('load_from') or '')
     if load_from and '://' not in load_from and not osp.isfile(load_from):
-        raise FileNotFoundError(f'load_from must be an existing file, got load_from={load_from}')
+        raise FileNotFoundError(f'load_from must be an existing file, got load_from={cfg.load_from}')
     if load_from and '://' not in load_from and not cfg.get('resume'):
         check_file(load_from)
     check_pretrained(cfg)

@@ -47,7 +47,7 @@ class WholeFileBackend(LocalBackend):
 def remove_left_overs(folder: str) -> None:
     """Removes what processes of this machine that are no more left half written in a folder."""
     for path in glob(osp.join(glob_escape(folder), '*.part')):
-        found = re.search(rf'\.{re.escape(socket.gethostname())}-(\d+)\.part$', path)
+        found = re.search(rf'\.{re.escape(socket.gethostname())}-(\d{{1,9}})\.part$', path)
         if found and not _runs(int(found[1])):
             os.remove(path)
 

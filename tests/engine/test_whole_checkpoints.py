@@ -104,7 +104,8 @@ def test_left_overs_of_killed_runs_go(tmp_path):
     host = socket.gethostname()
     gone = tmp_path / f'epoch_1.pth.{host}-{child.pid}.part'
     stay = [tmp_path / name for name in (
-        f'epoch_1.pth.{host}-{os.getppid()}.part', f'epoch_1.pth.another-{child.pid}.part', 'mine.part')]
+        f'epoch_1.pth.{host}-{os.getppid()}.part', f'epoch_1.pth.another-{child.pid}.part', 'mine.part',
+        f'epoch_1.pth.{host}-{"9" * 25}.part')]
     for path in (gone, *stay):
         path.touch()
     runner(tmp_path).train()

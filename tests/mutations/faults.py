@@ -299,7 +299,7 @@ FAULTS = [
           'return path and self.file_backend.join_path(self.out_dir, osp.basename(path))', 'return path',
           ('tests/engine/test_whole_checkpoints.py',), "a run in a copy removes the first one's best checkpoint"),
     Fault('resumed-from-another-folder', 'tools/train.py',
-          'for path in (osp.join(work_dir, osp.basename(named)), named):', 'for path in (named,):',
+          'for path in (osp.join(folder, osp.basename(named)), named):', 'for path in (named,):',
           ('tests/tools/test_train.py::test_resume_in_a_copy_of_a_work_dir',),
           "a run in a copy goes on from the first one's checkpoint"),
     Fault('begun-anew', 'tools/train.py',

@@ -177,7 +177,9 @@ def test_auto_scale_lr_without_a_base(prepare):
 def of_a_run(path, **meta):
     """Write what --resume needs."""
     path.parent.mkdir(exist_ok=True)
-    torch.save(dict(meta=meta, state_dict={'x': torch.ones(100)}, optimizer={}, message_hub={}), path)
+    hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    meta = dict(dict(epoch=1, iter=1), **meta)
+    torch.save(dict(meta=meta, state_dict={'x': torch.ones(100)}, optimizer={'state': {}}, message_hub=hub), path)
     return path
 
 
@@ -273,6 +275,46 @@ def test_last_checkpoint_is_missing(prepare, tmp_path):
     second = of_a_run(first.parent / 'iter_10.pth')
     with pytest.raises(FileNotFoundError, match=f'last_checkpoint must be there .*whole ones, the newest .*{second}'):
         prepare('--resume', '--work-dir', work_dir)
+
+
+def test_checkpoints_lie_elsewhere(prepare, tmp_path):
+    """An older one of the same name is left in the work dir."""
+    work_dir, out = tmp_path / 'work', tmp_path / 'out'
+    options = [f'default_hooks.checkpoint.out_dir={out}', 'default_hooks.checkpoint.filename_tmpl=step_{}.pth']
+    out.mkdir()
+    of_a_run(work_dir / 'step_2.pth')
+    new = of_a_run(out / 'work' / 'step_2.pth')
+    args = ['--resume', '--work-dir', str(work_dir)]
+    assert prepare(*args, options=options).load_from == str(new)  # the only one
+    (work_dir / 'last_checkpoint').write_text(str(new))
+    assert prepare(*args, options=options).load_from == str(new)
+    (work_dir / 'last_checkpoint').unlink()
+    of_a_run(out / 'work' / 'step_4.pth')
+    with pytest.raises(FileNotFoundError, match='last_checkpoint must be there where checkpoints are'):
+        prepare(*args, options=options)
+
+
+@pytest.mark.parametrize('meta, message', [
+    (dict(epoch=10**9), r'a whole number of epochs of at most train_cfg.max_epochs=\d+, got 1000000000'),
+    (dict(iter='x'), "a whole number of iters, got 'x'"),
+    (dict(iter=-1), 'a whole number of iters, got -1'),
+    (dict(seed=-5), r'must find a seed in \[0, 2\*\*32\), got -5'),
+])
+def test_progress_that_cannot_be(prepare, tmp_path, meta, message):
+    path = of_a_run(tmp_path / 'epoch_1.pth', **meta)
+    with pytest.raises(ValueError, match=f'{message} in {path}'):
+        prepare('--resume', str(path))
+
+
+@pytest.mark.parametrize('part, message', [
+    ('meta', 'without epoch in meta, iter in meta'), ('optimizer', 'without a state of the optimizer'),
+    ('message_hub', 'without log_scalars in message_hub'),
+])
+def test_parts_that_are_empty(prepare, tmp_path, part, message):
+    path = of_a_run(tmp_path / 'epoch_1.pth')
+    torch.save(dict(torch.load(path), **{part: {}}), path)
+    with pytest.raises(ValueError, match=f'--resume needs the checkpoint of a run, got {path} {message}'):
+        prepare('--resume', str(path))
 
 
 def test_last_checkpoint_is_no_text(prepare, tmp_path):
