@@ -8,7 +8,7 @@ import json
 import mmap
 import os.path as osp
 from collections import Counter
-from typing import List, Sequence
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def check_annotations(dataset: object, setting: str) -> None:
         setting: Where it stands in the config.
 
     Raises:
-        SetupError: Ids are not unique, boxes are no numbers of pixels, or none is left to be trained.
+        SetupError: Ids are not unique, or boxes are no numbers of pixels.
     """
     path = getattr(dataset, 'ann_file', None)
     if _read_by(dataset, 'load_data_list', 'parse_data_info') and isinstance(path, str) and osp.isfile(path):
@@ -35,7 +35,21 @@ def check_annotations(dataset: object, setting: str) -> None:
                 content = json.load(file)
             check_category_order(content, dataset, setting)
             check_content(content, dataset, setting)
-    if len(dataset) and not any(dataset.get_data_info(i).get('instances', True) for i in range(len(dataset))):
+
+
+def check_some_box(parts: Sequence[Tuple[str, object]]) -> None:
+    """Checks that one of the data sets that are trained on together has a box; others may be background.
+
+    Args:
+        parts: Those without wrappers, of boxes alone, each with its setting.
+
+    Raises:
+        SetupError: None has.
+    """
+    for _, dataset in parts:
+        if not len(dataset) or any(dataset.get_data_info(i).get('instances', True) for i in range(len(dataset))):
+            return
+    for setting, dataset in parts:
         raise SetupError(
             f'{setting} must have a box that can be trained, got none in {len(dataset)} images: see {setting}.ann_file '
             'and .metainfo.classes; tools/dataset_converters/check_dataset.py CONFIG says what is left out'
@@ -104,8 +118,8 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray, path: s
             'width and the height of their images'
         )
     # Of boxes of the right kind some lie further from the upper left corner than they are large.
-    beyond = (end > sizes + 1).any(1)
-    if beyond.mean() > 0.1 and (extent >= start).all() and (extent <= sizes + 1).all():
+    beyond = (end > sizes * 1.1).any(1)
+    if len(boxes) >= 10 and beyond.mean() > 0.5 and (extent >= start).all() and (extent <= sizes + 1).all():
         raise SetupError(
             f'bbox must be [x, y, width, height], got boxes that leave their images in {beyond.sum()} of {len(boxes)} '
             f'annotations of {path}: they are [x1, y1, x2, y2]'

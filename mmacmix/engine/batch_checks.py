@@ -48,6 +48,10 @@ def check_images(model: nn.Module, preprocessor: nn.Module, images: object) -> N
     if not isinstance(image, Tensor) or image.dim() not in (3, 4):
         return
     channels = image.size(-3)
+    if channels == 1 and not type(preprocessor).__module__.startswith('mmdet.'):
+        # Others than mmdet make as many channels as there are means.
+        numbers = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
+        channels = max([1, *(values.numel() for values in numbers if isinstance(values, Tensor))])
     for name in ('mean', 'std'):
         values = getattr(preprocessor, name, None)
         if isinstance(values, Tensor) and values.numel() not in (1, channels):

@@ -101,7 +101,8 @@ def check_pretrained(cfg: Config) -> None:
     """
     for setting, part in _parts(cfg.get('model') or {}, 'model'):
         name, path = part.get('type'), part.get('checkpoint')
-        if name in ('Pretrained', 'mmengine.Pretrained') and isinstance(path, str) and not found(path):
+        if name in ('Pretrained', 'mmengine.Pretrained') and isinstance(path, str) \
+                and not found(osp.expanduser(path)):
             raise FileNotFoundError(f'{path} does not exist: set {setting}.checkpoint in the config')
 
 

@@ -5,6 +5,9 @@ from typing import Iterator, Sequence, Tuple
 
 from mmengine import Config
 
+# What data sets of the hosts read of data_prefix, beside seg_map_path; others may stand there unread.
+PREFIXES = ('', 'img', 'img_path', 'sub_data_root')
+
 
 def check_data_paths(cfg: Config, splits: Sequence[str]) -> None:
     """Checks that the folders and annotation files of a config's data sets exist.
@@ -35,20 +38,28 @@ def datasets(cfg: Config, split: str) -> Iterator[Tuple[str, dict]]:
 def dataset_paths(setting: str, dataset: dict) -> Iterator[Tuple[str, str]]:
     """Files and folders that a data set names, its root first, each with its setting."""
     root = dataset.get('data_root') or ''
-    if root:
-        yield f'{setting}.data_root', root
     prefix = dataset.get('data_prefix') or {}
     if isinstance(prefix, str):  # the data sets of mmpretrain
         prefix = {'': prefix}
-    paths = {f'data_prefix.{key}'.rstrip('.'): path for key, path in prefix.items()}
+    read = [key for key in prefix if key in PREFIXES or key == 'seg_map_path' and _loads_labels(dataset)]
+    paths = {f'data_prefix.{key}'.rstrip('.'): prefix[key] for key in read}
     if dataset.get('ann_file'):
         paths['ann_file'] = dataset['ann_file']
+    relative = [path for path in paths.values() if isinstance(path, str) and not ('://' in path or osp.isabs(path))]
+    if root and (relative or not prefix and not paths):
+        yield f'{setting}.data_root', root
     # The one of mmpretrain whose pictures lie in a folder of its split.
     if not prefix and dataset.get('type') in ('ImageNet', 'mmpretrain.ImageNet'):
         yield f'{setting}.data_root', osp.join(root, dataset.get('split') or '')
     for key, path in paths.items():
         if isinstance(path, str):
             yield f'{setting}.{key}', osp.join(root, path)
+
+
+def _loads_labels(dataset: dict) -> bool:
+    """Whether a data set, as a config has it, reads label maps: only a step of its pipeline does."""
+    pipeline = dataset.get('pipeline')
+    return pipeline is None or 'LoadAnnotations' in str(pipeline)
 
 
 def evaluator_paths(cfg: Config, split: str) -> Iterator[Tuple[str, str]]:

@@ -49,7 +49,8 @@ def check_extractor(extractor: object, setting: str, maps: List[int], part: str)
             f'{setting}.featmap_strides must be of the {len(maps)} maps of the {part}, got '
             f'{setting}.featmap_strides={strides}'
         )
-    if any(channels != extractor.out_channels for channels in maps[:len(strides)]):
+    # One map is taken as it is.
+    if len(strides) > 1 and any(channels != extractor.out_channels for channels in maps[:len(strides)]):
         raise SetupError(
             f'{setting}.out_channels must be the channels of the maps of the {part}, {maps[0]}, got '
             f'{setting}.out_channels={extractor.out_channels}'

@@ -59,6 +59,12 @@ def _check_images_known(infos: List[dict], known: dict, setting: str, data: str)
         )
 
 
+def counts_labels(evaluator: object) -> bool:
+    """Whether a metric compares label maps: one that writes predictions alone needs none."""
+    return any('IoUMetric' in _kinds(metric) and not getattr(metric, 'format_only', False)
+               for metric in getattr(evaluator, 'metrics', ()))
+
+
 def check_coco_metrics(evaluator: object, split: str, model: nn.Module) -> None:
     """Checks the metrics by pycocotools.
 
@@ -66,7 +72,7 @@ def check_coco_metrics(evaluator: object, split: str, model: nn.Module) -> None:
         SetupError: Masks are to be counted, and no part of the model is about masks; or annotations lack `iscrowd`.
     """
     for metric in getattr(evaluator, 'metrics', ()):
-        if 'CocoMetric' in _kinds(metric) and not metric.format_only:
+        if 'CocoMetric' in _kinds(metric) and not getattr(metric, 'format_only', False):
             _check_coco_metric(metric, split, model)
 
 
@@ -77,7 +83,10 @@ def _check_coco_metric(metric: object, split: str, model: nn.Module) -> None:
             f'{metric.metrics}: {type(model).__name__} has no head of masks'
         )
     annotations = getattr(getattr(metric, '_coco_api', None), 'anns', None) or {}
-    lost = [key for key, entry in annotations.items() if 'iscrowd' not in entry]
+    classes = (getattr(metric, 'dataset_meta', None) or {}).get('classes')
+    counted = {key for key, category in (getattr(getattr(metric, '_coco_api', None), 'cats', None) or {}).items()
+               if not classes or category.get('name') in classes}
+    lost = [key for key, entry in annotations.items() if 'iscrowd' not in entry and entry.get('category_id') in counted]
     if lost and type(metric).__name__ != 'LVISMetric':
         raise SetupError(
             f'annotations of {split}_evaluator.ann_file must have iscrowd, which pycocotools reads, got none in '

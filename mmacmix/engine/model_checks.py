@@ -105,7 +105,8 @@ class ChannelWatch:
                 self.handles.append(module.register_forward_hook(self._remember(part, model)))
         for name, module in model.named_modules():
             # A backbone chooses its own parts; ours computes otherwise where hooks look at its layers.
-            if 'backbone' not in name.split('.') and isinstance(module, (_ConvNd, nn.Linear, _BatchNorm)):
+            if 'backbone' not in name.split('.') and isinstance(module, (_ConvNd, nn.Linear, _BatchNorm)) \
+                    and _of_torch(module):
                 self.handles.append(module.register_forward_pre_hook(self._compare(name)))
 
     def remove(self) -> None:
@@ -213,6 +214,8 @@ def _scores_classes(model: nn.Module, name: str, head: nn.Module) -> bool:
     if SEGMENTATION.match(name):
         return _strict(head)  # others may score depths, boundaries, ...
     if DETECTION.match(name):
+        if any('RPNHead' in kind.__name__ for kind in type(head).__mro__):
+            return False  # things or background; the model RPN has it as its bbox_head
         # Classes of panoptic data are things and stuff; heads of a model of language score words.
         others = hasattr(model, 'semantic_head') or hasattr(model, 'language_model')
         return not others and not getattr(head, 'class_agnostic', False)
@@ -233,6 +236,11 @@ def _taken(module: nn.Module) -> Tuple[int, int]:
     if isinstance(module, _ConvNd):
         return module.in_channels, -1 - len(module.kernel_size)
     return module.num_features, 1
+
+
+def _of_torch(module: nn.Module) -> bool:
+    """Whether a layer computes as torch's does; others, as CoordConv, may add channels to what they are given."""
+    return str(getattr(module.forward, '__module__', '')).startswith(('torch.nn.', 'mmcv.cnn.bricks.wrappers'))
 
 
 def _owner(name: str) -> str:

@@ -41,7 +41,7 @@ def count(value: object) -> bool:
 
 
 def interval(value: object) -> bool:
-    return count(value) or value == math.inf
+    return count(value) or value == math.inf or whole(value) and value < 0  # mmengine takes -1 as 1
 
 
 # The setting, what it must be, and whether a value is that.
@@ -116,7 +116,8 @@ def check_keys(cfg: Config) -> None:
             raise SetupError(f'optim_wrapper.clip_grad must have {parameters[0]}, got {dict(clip)}')
     paramwise = wrapper.get('paramwise_cfg')
     if isinstance(paramwise, dict) and wrapper.get('constructor') in (None, 'DefaultOptimWrapperConstructor'):
-        _known_keys(paramwise, PARAMWISE, 'optim_wrapper.paramwise_cfg')
+        near = {key: paramwise[key] for key in paramwise if get_close_matches(key, PARAMWISE, n=1, cutoff=0.75)}
+        _known_keys(near, PARAMWISE, 'optim_wrapper.paramwise_cfg')  # what other constructors read may stay
 
 
 def _known_keys(settings: dict, known: Iterable[str], setting: str) -> None:

@@ -1,12 +1,13 @@
 """Stops a run that cannot work before its first iteration, with what to change."""
 
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch import nn
 
 from mmacmix.engine.batch_checks import check_batch
-from mmacmix.engine.metric_checks import check_coco_metrics, check_metrics, check_save_best
+from mmacmix.engine.metric_checks import check_coco_metrics, check_metrics, check_save_best, counts_labels
 from mmacmix.engine.model_checks import (
     ChannelWatch,
     check_classes,
@@ -16,7 +17,7 @@ from mmacmix.engine.model_checks import (
     unwrapped,
 )
 from mmacmix.engine.pipeline_checks import check_pipeline, has_steps
-from mmacmix.engine.sample_checks import check_batches, check_samples, leaves
+from mmacmix.engine.sample_checks import check_batches, check_samples, check_something, leaves
 from mmacmix.registry import HOOKS
 
 
@@ -42,25 +43,30 @@ class StartCheckHook(Hook):
         model = unwrapped(runner.model)
         trained = {}
         for split, loop in built_loops(runner):
-            dataset = loop.dataloader.dataset
+            dataset = getattr(loop.dataloader, 'dataset', None)
+            parts = list(leaves(f'{split}_dataloader.dataset', dataset))
+            evaluator = getattr(loop, 'evaluator', None)
+            ignored = ignored_labels(model, evaluator)
             if split == 'train':
                 if isinstance(loop, EpochBasedTrainLoop):
                     check_batches(loop.dataloader, 'train_dataloader')
                 check_frozen(model, loaded=bool(runner._load_from or runner._resume))
-            else:
+            elif evaluator is not None:
                 check_metrics(loop.evaluator, dataset, split)
                 check_coco_metrics(loop.evaluator, split, model)
             if split == 'val':
-                check_save_best(runner.hooks, loop.evaluator)
-            for setting, part in leaves(f'{split}_dataloader.dataset', dataset):
+                check_save_best(runner.hooks, evaluator)
+            for setting, part in parts:
                 classes = (getattr(part, 'metainfo', None) or {}).get('classes')
                 if classes:
                     check_classes(model, classes, setting)
                     if split == 'train':
                         trained[setting] = classes
                     check_order(trained, classes, setting)
-                check_pipeline(model, part, setting, split, has_steps(dataset))
-                check_samples(part, setting, split == 'train')
+                check_pipeline(model, part, setting, split, has_steps(dataset), counts_labels(evaluator))
+                check_samples(part, setting, split == 'train', ignored)
+            if split == 'train':
+                check_something(parts, ignored)
         if not runner.cfg.get('compile'):
             self._watch = ChannelWatch(model)
 
@@ -74,6 +80,13 @@ class StartCheckHook(Hook):
             self._watch = None
 
     after_train_iter = after_val_iter = after_test_iter = after_iter
+
+
+def ignored_labels(model: nn.Module, evaluator: object) -> List[int]:
+    """The labels that the heads and the metrics of a segmenter ignore, beside those that its data sets do."""
+    heads = [head for name, head in model.named_modules() if 'head' in name]
+    numbers = [getattr(part, 'ignore_index', None) for part in [*heads, *getattr(evaluator, 'metrics', ())]]
+    return sorted({value for value in numbers if isinstance(value, int) and value >= 0})
 
 
 def built_loops(runner: Runner) -> Iterator[Tuple[str, BaseLoop]]:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from mmacmix.engine import SetupError, annotation_checks
-from mmacmix.engine.annotation_checks import check_annotations, check_boxes, check_content, check_masks, check_size
+from mmacmix.engine.annotation_checks import (
+    check_annotations,
+    check_boxes,
+    check_content,
+    check_masks,
+    check_size,
+    check_some_box,
+)
 
 WHERE = 'train_dataloader.dataset'
 
@@ -35,12 +42,15 @@ def test_annotations_that_are_right(right):
 
 
 def test_a_few_boxes_are_not_enough_to_tell_corners():
-    boxes = np.random.default_rng(0).uniform(0, 200, (100, 4))
-    sizes = np.full((100, 2), 400.)
+    boxes = np.random.default_rng(0).uniform((60, 60, 20, 20), (140, 140, 100, 100), (100, 4))
+    sizes = np.full((100, 2), 240.)
     check_boxes(boxes, sizes, boxes[:, 2] * boxes[:, 3], 'a.json')
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     with pytest.raises(SetupError, match=r'they are \[x1, y1, x2, y2\]$'):
         check_boxes(corners, sizes, corners[:, 2] * corners[:, 3], 'a.json')
+    check_boxes(corners[:9], sizes[:9], np.ones(9), 'a.json')
+    large = np.tile([4., 3, 62, 63], (20, 1))  # a little over the edge
+    check_boxes(large, np.full((20, 2), 64.), np.ones(20), 'a.json')
 
 
 def test_masks_that_are_right():
@@ -86,8 +96,13 @@ def test_large_files_are_read_again_only_if_they_have_nan(tmp_path, monkeypatch,
 
 def test_no_box_at_all():
     with pytest.raises(SetupError, match=f'^{WHERE} must have a box that can be trained, got none in 2 images: '):
-        check_annotations(CocoDataset([dict(instances=[])] * 2), WHERE)
-    check_annotations([], WHERE)
+        check_some_box([(WHERE, CocoDataset([dict(instances=[])] * 2))])
+    check_some_box([(WHERE, [])])
+
+
+def test_a_part_of_the_data_may_be_background():
+    background, boxes = CocoDataset([dict(instances=[])] * 2), CocoDataset([dict(instances=[dict(bbox=[1, 2, 3, 4])])])
+    check_some_box([(WHERE, background), (WHERE, boxes)])
 
 
 def test_a_hundred_thousand_boxes_take_a_second_at_most():

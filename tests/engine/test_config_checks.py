@@ -82,3 +82,9 @@ def test_work_dir_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(SetupError, match='may not be written'):
         check_work_dir(str(tmp_path / 'work'))
+
+
+def test_weights_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'w.pth').write_bytes(b'')
+    check_pretrained(Config(dict(model=dict(backbone=dict(type='Pretrained', checkpoint='~/w.pth')))))

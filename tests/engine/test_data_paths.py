@@ -54,6 +54,27 @@ def test_what_is_missing_is_named(cfg, options, message):
         check_data_paths(cfg, ('train', 'val'))
 
 
+@pytest.mark.parametrize('settings', [
+    dict(data_root='gone', ann_file='{}/annotations/train.json', data_prefix=dict(img='{}/train')),
+    dict(data_root='gone', ann_file='{}/annotations/train.json'),
+    dict(data_root='{}', ann_file='annotations/train.json', data_prefix=dict(img='train', seg='gone')),
+    dict(data_root='{}', data_prefix=dict(img_path='train', seg_map_path='gone'), pipeline=[dict(type='Pack')])])
+def test_what_is_not_read_may_be_missing(tmp_path, cfg, settings):
+    def filled(value):
+        return {k: filled(v) for k, v in value.items()} if isinstance(value, dict) else \
+            value.format(tmp_path) if isinstance(value, str) else value
+
+    check_data_paths(Config(dict(train_dataloader=dict(dataset=filled(settings)))), ('train',))
+
+
+def test_label_maps_are_read():
+    pipeline = [dict(type='RandomChoice', transforms=[[dict(type='LoadAnnotations')]])]
+    for settings in (dict(), dict(pipeline=pipeline)):
+        dataset = dict(data_prefix=dict(seg_map_path='gone'), **settings)
+        with pytest.raises(FileNotFoundError, match='set train_dataloader.dataset.data_prefix.seg_map_path'):
+            check_data_paths(Config(dict(train_dataloader=dict(dataset=dataset))), ('train',))
+
+
 def test_only_the_splits_asked_for(cfg):
     cfg.merge_from_dict({'train_dataloader.dataset.data_root': 'no/where'})
     check_data_paths(cfg, ('val',))

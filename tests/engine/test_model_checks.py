@@ -43,6 +43,7 @@ def test_heads_with_other_classes(model, setting):
 
 @pytest.mark.parametrize('model', [
     named('RPN', rpn_head=named('RPNHead', num_classes=1)),
+    named('OneStageRPN', bbox_head=named('RPNHead', num_classes=1)),
     named('PanopticFPN', semantic_head=named('PanopticFPNHead', num_classes=54),
           roi_head=named('StandardRoIHead', bbox_head=named('BBoxHead', num_classes=80))),
     named('GroundingDINO', language_model=named('BertModel'), bbox_head=named('GroundingDINOHead', num_classes=256)),
@@ -108,6 +109,18 @@ def test_watching_leaves_nothing_behind_and_changes_nothing():
     watch.remove()
     assert before == {name: len(module._forward_pre_hooks) for name, module in model.named_modules()}
     assert not model.backbone._forward_hooks
+
+
+class CoordConv(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(torch.cat([x, x[:, :1]], 1))
+
+
+def test_layers_that_add_channels_are_left_alone():
+    model = named('Detector', neck=named('Neck', conv=CoordConv(4, 2, 1)))
+    watch = ChannelWatch(model)
+    model.neck.conv(torch.zeros(1, 3, 4, 4))
+    watch.remove()
 
 
 def sample(labels, size=(4, 4)):

@@ -11,7 +11,7 @@ from mmacmix.backbones import PVTACmix, ResNetACmix, SANACmix, SwinACmix
 from mmacmix.engine import SetupError
 from mmacmix.engine.batch_checks import check_batch
 from mmacmix.engine.level_checks import check_levels
-from mmacmix.engine.metric_checks import check_coco_metrics, check_save_best
+from mmacmix.engine.metric_checks import check_coco_metrics, check_save_best, counts_labels
 from mmacmix.engine.model_checks import check_order
 from mmacmix.engine.pipeline_checks import check_pipeline, has_steps
 
@@ -54,6 +54,8 @@ def test_batches_that_are_right():
     check_batch(detector(roi_head=True), dict(inputs=[], data_samples=[SimpleNamespace()]), SETTING)
     check_batch(of('mine', 'Model'), dict(image=1), SETTING)
     check_batch(detector(), [1, 2], SETTING)
+    grey = of('mmseg.models', 'SegDataPreProcessor', mean=torch.zeros(3, 1, 1), std=torch.ones(3, 1, 1))
+    check_batch(of('mmseg.models', 'EncoderDecoder', data_preprocessor=grey), batch(1), SETTING)  # three come out
     with pytest.raises(SetupError, match='must load masks for model.roi_head.mask_head'):
         check_batch(detector(roi_head=True), batch(bboxes=[]), SETTING)
 
@@ -66,6 +68,8 @@ def test_levels_that_are_right():
     check_levels(model, [8, 16], 'neck')  # a map that no region is cut out of may have other channels
     model.bbox_head = of('mine', 'Head', prior_generator=SimpleNamespace(strides=[8]))
     check_levels(model, [8, 16], 'neck')
+    extractor.out_channels = 256
+    check_levels(model, [32], 'backbone')  # one map is taken as it is
     extractor.featmap_strides = [4, 8, 16]
     with pytest.raises(SetupError, match=r'bbox_roi_extractor.featmap_strides must be of the 2 maps of the neck'):
         check_levels(model, [8, 16], 'neck')
@@ -73,7 +77,7 @@ def test_levels_that_are_right():
 
 def pipeline(*names, module='mmdet.datasets'):
     steps = [of(module if name.startswith('My') else 'mmcv.transforms', name, object) for name in names]
-    return SimpleNamespace(pipeline=SimpleNamespace(transforms=steps))
+    return of('mmdet.datasets', 'Data', object, pipeline=of('mmcv.transforms', 'Compose', object, transforms=steps))
 
 
 @pytest.mark.parametrize('names, split', [
@@ -87,6 +91,37 @@ def pipeline(*names, module='mmdet.datasets'):
     ((), 'val')])
 def test_pipelines_that_are_right(names, split):
     check_pipeline(detector(bbox_head=nn.Conv2d(1, 1, 1)), pipeline(*names, module='mine'), 'here', split)
+
+
+def test_labels_that_no_step_of_the_pipeline_loads():
+    model = of('mmseg.models', 'EncoderDecoder', decode_head=nn.Conv2d(1, 1, 1))
+    data = pipeline('LoadImageFromFile', 'PackSegInputs')
+    check_pipeline(model, data, 'here', 'val', counted=False)
+    for split in ('train', 'val'):
+        with pytest.raises(SetupError, match='must have a step LoadAnnotations, got LoadImageFromFile, PackSegInputs$'):
+            check_pipeline(model, data, 'here', split)
+    own = of('mine', 'Data', object, pipeline=data.pipeline)  # it may give labels itself
+    check_pipeline(model, own, 'here', 'train')
+    chosen = pipeline('LoadImageFromFile', 'RandomChoice')
+    chosen.pipeline.transforms[1].transforms = [pipeline('LoadAnnotations', 'PackSegInputs').pipeline]
+    check_pipeline(model, chosen, 'here', 'train')
+
+
+def test_metrics_that_need_no_labels():
+    for options, counted in ((dict(), True), (dict(format_only=True), False)):
+        evaluator = SimpleNamespace(metrics=[metric('IoUMetric', 'mmseg.evaluation', **options)])
+        assert counts_labels(evaluator) is counted
+    assert not counts_labels(None)
+
+
+def test_entries_that_are_not_counted_need_no_iscrowd():
+    api = SimpleNamespace(cats={1: dict(name='a'), 2: dict(name='b')},
+                          anns={1: dict(category_id=1, iscrowd=0), 2: dict(category_id=2)})
+    one = metric(**COCO, metrics=['bbox'], _coco_api=api, dataset_meta=dict(classes=('a',)))
+    check_coco_metrics(SimpleNamespace(metrics=[one]), 'val', detector())
+    one.dataset_meta = dict(classes=('a', 'b'))
+    with pytest.raises(SetupError, match='must have iscrowd, which pycocotools reads, got none in 1: 2;'):
+        check_coco_metrics(SimpleNamespace(metrics=[one]), 'val', detector())
 
 
 def test_wrappers_that_go_on():

@@ -27,6 +27,8 @@ RIGHT = [
     dict(optim_wrapper=dict(type='MyWrapper', clip_grad=dict(anything=1))),
     dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_mult=0, custom_keys=dict(any=dict(lr_mult=1))))),
     dict(optim_wrapper=dict(constructor='LayerDecay', paramwise_cfg=dict(num_layers=12))),
+    dict(optim_wrapper=dict(paramwise_cfg=dict(num_layers=12, custom_keys=dict()))),
+    dict(train_cfg=dict(val_interval=-1)),
     dict(train_cfg=None), dict(train_cfg=dict(max_epochs=12., val_interval=math.inf)),
     dict(default_hooks=dict(checkpoint=None)), dict(default_hooks=dict(checkpoint=dict(interval=-1))),
     dict(randomness=dict(seed=None)), dict(randomness=dict(seed=0)),

@@ -341,19 +341,24 @@ def annotated(name, change, config='retinanet', table='annotations', path=TRAINI
     mistake(name)(make)
 
 
-def corners(x, y, width, height):
-    return [x, y, x + width, y + height]
-
-
 annotated('all images have one id', lambda image: dict(id=0), table='images')
 annotated('boxes that are no numbers', lambda entry: dict(bbox=[float('nan')] * 4))
 annotated('boxes outside of their images', lambda entry: dict(bbox=[1000, 1000, 20, 20]))
 annotated('boxes of negative size', lambda entry: dict(bbox=[10, 10, -5, -5]))
 annotated('boxes from 0 to 1', lambda entry: dict(bbox=[x / 64 for x in entry['bbox']]))
-annotated('boxes of two corners', lambda entry: dict(bbox=corners(*entry['bbox'])))
 annotated('images of another size than annotated', lambda image: dict(width=640, height=480), table='images')
 annotated('a mask that is a list of numbers', lambda entry: dict(segmentation=entry['segmentation'][0]), 'mask_rcnn')
 annotated('polygons of two corners', lambda entry: dict(segmentation=[[1, 2, 3, 4]]), 'mask_rcnn')
+
+
+@mistake('boxes of two corners')
+def _(user):
+    def change(content):
+        entry = dict(content['annotations'][0], bbox=[40, 40, 60, 60])
+        content['annotations'] = [dict(entry, id=i) for i in range(12)]
+
+    edited(user.coco / TRAINING, change)
+    user.train('retinanet')
 
 
 @mistake('annotations of validation without `iscrowd`')
@@ -435,6 +440,13 @@ RIGHT = dict(
     balanced=('retinanet', WRAP.format("type='ClassBalancedDataset', oversample_thr=0.1, dataset=inner")),
     frozen=('fpn', 'model["backbone"].update(frozen_stages=2, init_cfg=dict(type="Pretrained", checkpoint="w.pth"))'),
     without_neck=('upernet', ''),
+    of_which_a_part_is_background=('retinanet', WRAP.format(
+        "type='ConcatDataset', datasets=[inner, dict(inner, ann_file='background.json')]")),
+    steps_inside_others=('fpn', """
+train_dataloader['dataset']['pipeline'] = [
+    dict(type='RandomChoice', transforms=[[step]]) if step['type'] in ('LoadAnnotations', 'PackSegInputs') else step
+    for step in train]
+"""),
     of_another_host=('retinanet', """
 model['backbone'] = dict(_delete_=True, type='ResNet', depth=18, num_stages=4, out_indices=(1, 2, 3), base_channels=8)
 model['neck']['in_channels'] = [16, 32, 64]
@@ -448,6 +460,8 @@ def test_what_is_right_is_trained(user, monkeypatch, name):
     monkeypatch.chdir(user.folder)
     torch.save(ResNetACmix(26, stem_channels=8, base_channels=8).state_dict(), 'w.pth')
     label_map(user, np.ones((32, 32), np.uint8))
+    content = json.loads((user.coco / TRAINING).read_text())
+    (user.coco / 'background.json').write_text(json.dumps(dict(content, annotations=[])))
     config, text = RIGHT[name]
     user.train(config, text='\n' + text)
     assert list((user.folder / 'work').glob('*_1.pth'))
