@@ -441,7 +441,8 @@ RIGHT = dict(
     frozen=('fpn', 'model["backbone"].update(frozen_stages=2, init_cfg=dict(type="Pretrained", checkpoint="w.pth"))'),
     without_neck=('upernet', ''),
     of_which_a_part_is_background=('retinanet', WRAP.format(
-        "type='ConcatDataset', datasets=[inner, dict(inner, ann_file='background.json')]")),
+        "type='ConcatDataset', datasets=[inner, dict(inner, ann_file='background.json', "
+        'filter_cfg=dict(filter_empty_gt=False))]')),
     steps_inside_others=('fpn', """
 train_dataloader['dataset']['pipeline'] = [
     dict(type='RandomChoice', transforms=[[step]]) if step['type'] in ('LoadAnnotations', 'PackSegInputs') else step
