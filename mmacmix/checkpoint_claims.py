@@ -8,24 +8,8 @@ from typing import BinaryIO, Callable, Dict, Optional, Tuple
 
 import torch
 
-from mmacmix.checkpoint_calls import (
-    COUNTER,
-    ENTRY,
-    FIXED,
-    MAPPING,
-    OBJECT,
-    Budget,
-    Made,
-    Name,
-    Unfit,
-    build,
-    call,
-    is_dtype,
-    is_key,
-    new,
-    refers,
-    shown,
-)
+from mmacmix.checkpoint_calls import COUNTER, ENTRY, FIXED, MAPPING, OBJECT, build, call, is_dtype, new
+from mmacmix.checkpoint_stand_ins import Budget, Made, Name, Unfit, is_key, refers, shown
 
 # How deep lists, dicts and so on may lie in each other, and how many bytes a name may have.
 DEEPEST = 100

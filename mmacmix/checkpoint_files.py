@@ -17,8 +17,8 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import mkdir_or_exist
 
-from mmacmix.checkpoint_calls import Budget, Unfit
 from mmacmix.checkpoint_claims import Claims
+from mmacmix.checkpoint_stand_ins import Budget, Unfit
 from mmacmix.checkpoint_zip import check_form
 from mmacmix.safe_globals import mmengine_globals
 from mmacmix.state_dicts import check_tensors
@@ -109,23 +109,25 @@ def check_contents(checkpoint: object, path: str) -> None:
             expects them; it has ``meta['config']``, which mmengine would run as Python when it resumes and never
             writes itself; a parameter has no name, or is no dense tensor of real numbers.
     """
-    if type(checkpoint) not in MAPPINGS:
-        raise ValueError(f'cannot read {path} as a checkpoint: it must hold a dict, got {type(checkpoint).__name__}')
-    parts = dict(meta=MAPPINGS, state_dict=MAPPINGS, **(OF_MMENGINE if 'message_hub' in checkpoint else {}))
-    wrong = [key for key in parts if key in checkpoint and type(checkpoint[key]) not in parts[key]]
-    if wrong:
-        raise ValueError(f'cannot read {path} as a checkpoint: its {wrong[0]} must be a dict, '
-                         f'got {type(checkpoint[wrong[0]]).__name__}')
     try:
+        _check_parts(checkpoint)
         check_tensors(checkpoint)
     except ValueError as error:
         raise ValueError(f'cannot read {path} as a checkpoint: {error}') from error
+
+
+def _check_parts(checkpoint: object) -> None:
+    if type(checkpoint) not in MAPPINGS:
+        raise Unfit(f'it must hold a dict, got {type(checkpoint).__name__}')
+    parts = dict(meta=MAPPINGS, state_dict=MAPPINGS, **(OF_MMENGINE if 'message_hub' in checkpoint else {}))
+    wrong = [key for key in parts if key in checkpoint and type(checkpoint[key]) not in parts[key]]
+    if wrong:
+        raise Unfit(f'its {wrong[0]} must be a dict, got {type(checkpoint[wrong[0]]).__name__}')
     meta = checkpoint.get('meta', {})
     if 'config' not in meta:
         return
     if 'message_hub' in checkpoint:
-        raise ValueError(f"cannot read {path} as a checkpoint: its meta['config'] would be run as Python by --resume, "
-                         'and mmengine writes none')
+        raise Unfit("its meta['config'] would be run as Python by --resume, and mmengine writes none")
     del meta['config']
 
 

@@ -3,7 +3,7 @@
 import struct
 from typing import BinaryIO, List, NamedTuple
 
-from mmacmix.checkpoint_calls import Unfit
+from mmacmix.checkpoint_stand_ins import Unfit
 
 LOCAL, CENTRAL, DESCRIPTOR = b'PK\x03\x04', b'PK\x01\x02', b'PK\x07\x08'
 END, END64, LOCATOR64 = b'PK\x05\x06', b'PK\x06\x06', b'PK\x06\x07'

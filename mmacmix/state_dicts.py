@@ -76,9 +76,9 @@ def mixing_layers(names: Iterable[str]) -> List[str]:
     return [layer for layer in layers if f'{layer}.rate2' in names]
 
 
-def listing(keys: Iterable[str], most: int = 8) -> str:
-    """Names for a message: the first ``most`` of them."""
-    keys = list(keys)
+def listing(keys: Iterable[object], most: int = 8) -> str:
+    """Names or values for a message: the first ``most`` of them."""
+    keys = [str(key) for key in keys]
     rest = f', ... ({len(keys) - most} more)' if len(keys) > most else ''
     return ', '.join(keys[:most]) + rest
 

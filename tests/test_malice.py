@@ -67,7 +67,9 @@ def resumed(path, tmp_path):
     loader = dict(dataset=[torch.ones(2)], sampler=dict(type='DefaultSampler'), batch_size=1)
     options = dict(train_dataloader=loader, train_cfg=dict(by_epoch=True, max_epochs=2),
                    optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))
-    runner(path, tmp_path, resume=True, **options).train()
+    again = runner(path, tmp_path, resume=True, **options)
+    again.train()
+    return again
 
 
 def init_cfg(path, tmp_path):
@@ -272,7 +274,7 @@ def test_own_checkpoints_resume(own, tmp_path):
     """Also the best one."""
     best, = own.parent.glob('best_mIoU_*.pth')
     for path in (own, best):
-        resumed(path, tmp_path / path.stem)
+        assert resumed(path, tmp_path / path.stem).epoch == 2
 
 
 @pytest.mark.skipif(torch.__version__ < (2, 6), reason='has no list')

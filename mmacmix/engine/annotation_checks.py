@@ -68,8 +68,8 @@ def check_category_order(content: dict, dataset: object, setting: str) -> None:
     named = [category['name'] for category in content.get('categories', ()) if category['name'] in classes]
     if named != classes and sorted(named) == sorted(classes):
         raise SetupError(
-            f'{setting}.metainfo.classes must have the order of the categories of {dataset.ann_file} ({_some(named)}), '
-            f'got ({_some(classes)}): boxes would be called by wrong names'
+            f'{setting}.metainfo.classes must have the order of the categories of {dataset.ann_file} '
+            f'({listing(named, 5)}), got ({listing(classes, 5)}): boxes would be called by wrong names'
         )
 
 
@@ -84,8 +84,8 @@ def check_content(content: dict, dataset: object, setting: str) -> None:
     repeated = [key for key, number in files.items() if number > 1]
     if repeated:
         raise SetupError(
-            f'images must have ids of their own, got {_some(repeated)} more than once in {path}: the last image of '
-            f'an id alone would be trained; see {setting}.ann_file'
+            f'images must have ids of their own, got {listing(repeated, 5)} more than once in {path}: the last image '
+            f'of an id alone would be trained; see {setting}.ann_file'
         )
     by_id = {image['id']: image for image in images}
     entries = [entry for entry in content['annotations']
@@ -99,7 +99,7 @@ def check_content(content: dict, dataset: object, setting: str) -> None:
     if wrong.any():
         raise SetupError(
             'bbox must be four finite numbers [x, y, width, height], got others in annotations '
-            f'{_some(_ids(entries, wrong))} of {path}'
+            f'{listing(_ids(entries, wrong), 5)} of {path}'
         )
     check_boxes(boxes, sizes, np.array([entry['area'] for entry in entries], np.float64), path)
 
@@ -191,7 +191,3 @@ def _has_nan(path: str) -> bool:
 
 def _ids(entries: List[dict], chosen: np.ndarray) -> list:
     return [entries[i].get('id') for i in np.flatnonzero(chosen)]
-
-
-def _some(values: object) -> str:
-    return listing(map(str, values), most=5)

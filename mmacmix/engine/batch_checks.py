@@ -4,9 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from mmacmix.engine.config_files import SetupError
-
-HOSTS = ('mmdet.', 'mmseg.', 'mmpretrain.')
+from mmacmix.engine.config_files import HOSTS, SetupError, made_by
 
 
 def check_batch(model: nn.Module, batch: object, pipeline: str) -> None:
@@ -21,7 +19,7 @@ def check_batch(model: nn.Module, batch: object, pipeline: str) -> None:
         SetupError: It lacks something, or has images of other channels; the message says what to change.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
-    if not isinstance(batch, dict) or not type(preprocessor).__module__.startswith(HOSTS):
+    if not isinstance(batch, dict) or not made_by(preprocessor, *HOSTS):
         return
     if 'inputs' not in batch:
         raise SetupError(
@@ -48,7 +46,7 @@ def check_images(model: nn.Module, preprocessor: nn.Module, images: object) -> N
     if not isinstance(image, Tensor) or image.dim() not in (3, 4):
         return
     channels = image.size(-3)
-    if channels == 1 and not type(preprocessor).__module__.startswith('mmdet.'):
+    if channels == 1 and not made_by(preprocessor, 'mmdet'):
         # Others than mmdet make as many channels as there are means.
         numbers = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
         channels = max([1, *(values.numel() for values in numbers if isinstance(values, Tensor))])
@@ -60,7 +58,7 @@ def check_images(model: nn.Module, preprocessor: nn.Module, images: object) -> N
                 f'model.data_preprocessor.{name}={[round(x, 4) for x in torch.flatten(values).tolist()]}'
             )
     backbone = getattr(model, 'backbone', None)
-    if isinstance(backbone, nn.Module) and type(backbone).__module__.startswith('mmacmix.'):
+    if isinstance(backbone, nn.Module) and made_by(backbone, 'mmacmix'):
         first = next((part for part in backbone.modules() if isinstance(part, _ConvNd)), None)
         if first is not None and first.in_channels != channels:
             raise SetupError(
@@ -71,4 +69,4 @@ def check_images(model: nn.Module, preprocessor: nn.Module, images: object) -> N
 
 def _trains_masks(model: nn.Module) -> bool:
     head = getattr(model, 'roi_head', None)
-    return isinstance(getattr(head, 'mask_head', None), nn.Module) and type(head).__module__.startswith('mmdet.')
+    return isinstance(getattr(head, 'mask_head', None), nn.Module) and made_by(head, 'mmdet')

@@ -12,6 +12,10 @@ MISTAKES = (
 )
 
 
+#: Packages of models and data sets.
+HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+
+
 class SetupError(ValueError):
     """Something in the config or in the data cannot work; the message says what to change."""
 
@@ -60,6 +64,11 @@ def override(cfg: Config, options: Optional[dict], path: str) -> None:
         cfg.merge_from_dict(options or {})
     except MISTAKES as error:
         raise SetupError(f'--cfg-options must fit {path}: {describe(error)}') from error
+
+
+def made_by(thing: object, *packages: str) -> bool:
+    """Whether the class of an object is one of these packages."""
+    return type(thing).__module__.split('.')[0] in packages
 
 
 def describe(error: BaseException) -> str:

@@ -62,15 +62,20 @@ def _loads_labels(dataset: dict) -> bool:
     return pipeline is None or 'LoadAnnotations' in str(pipeline)
 
 
+def evaluators(cfg: Config, split: str) -> Iterator[Tuple[str, dict]]:
+    """The metrics of one split, each with its setting."""
+    found = cfg.get(f'{split}_evaluator')
+    listed = isinstance(found, (list, tuple))
+    for i, metric in enumerate(found if listed else [found]):
+        if isinstance(metric, dict):
+            yield f'{split}_evaluator.{i}' if listed else f'{split}_evaluator', metric
+
+
 def evaluator_paths(cfg: Config, split: str) -> Iterator[Tuple[str, str]]:
     """Annotation files that the metrics of one split read, each with its setting."""
-    evaluators = cfg.get(f'{split}_evaluator') if cfg.get(f'{split}_dataloader') else None
-    evaluators = evaluators or []
-    listed = isinstance(evaluators, (list, tuple))
-    for i, evaluator in enumerate(evaluators if listed else [evaluators]):
-        name = f'{split}_evaluator.{i}' if listed else f'{split}_evaluator'
-        if evaluator.get('ann_file'):
-            yield f'{name}.ann_file', evaluator['ann_file']
+    for setting, metric in evaluators(cfg, split) if cfg.get(f'{split}_dataloader') else ():
+        if metric.get('ann_file'):
+            yield f'{setting}.ann_file', metric['ann_file']
 
 
 def found(path: str) -> bool:

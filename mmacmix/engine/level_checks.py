@@ -4,7 +4,7 @@ from typing import List
 
 from torch import nn
 
-from mmacmix.engine.config_files import SetupError
+from mmacmix.engine.config_files import SetupError, made_by
 
 
 def check_levels(model: nn.Module, maps: List[int], part: str) -> None:
@@ -27,7 +27,7 @@ def check_levels(model: nn.Module, maps: List[int], part: str) -> None:
 
 def check_strides(head: object, setting: str, maps: List[int], part: str) -> None:
     """Checks that a head of mmdet with anchors or points has a stride for each map; mmdet's own error says nothing."""
-    if not type(head).__module__.startswith('mmdet.'):
+    if not made_by(head, 'mmdet'):
         return
     strides = getattr(getattr(head, 'prior_generator', None), 'strides', None)
     if isinstance(strides, (list, tuple)) and len(strides) != len(maps):

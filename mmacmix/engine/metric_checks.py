@@ -8,7 +8,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from torch import nn
 
 from mmacmix.engine.annotation_checks import check_category_order
-from mmacmix.engine.config_checks import SetupError
+from mmacmix.engine.config_files import SetupError, made_by
 from mmacmix.engine.sample_checks import leaves, spread
 from mmacmix.engine.setting_checks import hint
 from mmacmix.state_dicts import listing
@@ -46,7 +46,7 @@ def _check_images_known(infos: List[dict], known: dict, setting: str, data: str)
     lost = [info['img_id'] for info in infos if 'img_id' in info and info['img_id'] not in known]
     if lost:
         raise SetupError(
-            f'{setting} must have the images of {data}, got a file without the ids {_some(lost)}: is it the '
+            f'{setting} must have the images of {data}, got a file without the ids {listing(lost, 5)}: is it the '
             f'annotation file of another split? See {data}.ann_file'
         )
     pairs = [(_stem(info['img_path']), _stem(known[info['img_id']].get('file_name', '')))
@@ -90,7 +90,7 @@ def _check_coco_metric(metric: object, split: str, model: nn.Module) -> None:
     if lost and type(metric).__name__ != 'LVISMetric':
         raise SetupError(
             f'annotations of {split}_evaluator.ann_file must have iscrowd, which pycocotools reads, got none in '
-            f'{len(lost)}: {_some(lost)}; set "iscrowd": 0 for single objects'
+            f'{len(lost)}: {listing(lost, 5)}; set "iscrowd": 0 for single objects'
         )
 
 
@@ -118,10 +118,10 @@ def check_save_best(hooks: Sequence[Hook], evaluator: object) -> None:
 def keys_of(metric: object) -> Optional[Set[str]]:
     """The names under which a metric of the hosts gives its values; None where they are not known."""
     kind = type(metric)
-    if kind.__name__ == 'IoUMetric' and kind.__module__.startswith('mmseg.'):
+    if kind.__name__ == 'IoUMetric' and made_by(metric, 'mmseg'):
         names = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
         keys = {'aAcc'}.union(*(IOU_KEYS.get(name, ()) for name in names))
-    elif kind.__name__ == 'CocoMetric' and kind.__module__.startswith('mmdet.') and not metric.classwise \
+    elif kind.__name__ == 'CocoMetric' and made_by(metric, 'mmdet') and not metric.classwise \
             and set(metric.metrics) <= {'bbox', 'segm'}:
         keys = {f'{name}_{item}' for name in metric.metrics for item in metric.metric_items or COCO_ITEMS}
     else:
@@ -136,12 +136,8 @@ def _kinds(metric: object) -> Set[str]:
 def _boxes_alone(model: nn.Module) -> bool:
     """Whether a detector of mmdet has no part that is about masks."""
     parts = (f'{name} {type(part).__name__}'.lower() for name, part in model.named_modules())
-    return type(model).__module__.startswith('mmdet.') and not any('mask' in part for part in parts)
+    return made_by(model, 'mmdet') and not any('mask' in part for part in parts)
 
 
 def _stem(path: str) -> str:
     return osp.splitext(osp.basename(path))[0]
-
-
-def _some(values: object) -> str:
-    return listing(map(str, values), most=5)

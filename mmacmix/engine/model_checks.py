@@ -40,7 +40,7 @@ def check_classes(model: nn.Module, classes: Sequence[str], setting: str) -> Non
     ]
     if wrong:
         raise SetupError(
-            f'heads must have the {len(classes)} classes of {setting}.metainfo.classes ({_some(classes)}), '
+            f'heads must have the {len(classes)} classes of {setting}.metainfo.classes ({listing(classes, 5)}), '
             f'got {", ".join(wrong)}'
         )
 
@@ -59,8 +59,8 @@ def check_order(trained: Dict[str, Sequence[str]], classes: Sequence[str], setti
     for where, order in trained.items():
         if list(order) != list(classes) and sorted(order) == sorted(classes):
             raise SetupError(
-                f'{setting}.metainfo.classes must have the order of {where}.metainfo.classes ({_some(order)}), got '
-                f'({_some(classes)}): heads count them in that order'
+                f'{setting}.metainfo.classes must have the order of {where}.metainfo.classes ({listing(order, 5)}), '
+                f'got ({listing(classes, 5)}): heads count them in that order'
             )
 
 
@@ -202,7 +202,7 @@ def check_labels(model: nn.Module, batch: object) -> None:
             if wrong.numel():
                 raise SetupError(
                     f'labels must be below model.decode_head.num_classes={number}, or {ignored} (ignored), got '
-                    f'{_some(torch.unique(wrong).tolist())} (as the loss is given them) in {path}; see '
+                    f'{listing(torch.unique(wrong).tolist(), 5)} (as the loss is given them) in {path}; see '
                     'train_dataloader.dataset.metainfo.classes and .reduce_zero_label'
                 )
 
@@ -266,7 +266,3 @@ def _listed(module: object, setting: str) -> Iterator[Tuple[str, nn.Module]]:
 def _pretrained(init_cfg: object) -> bool:
     configs = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     return any(isinstance(c, dict) and str(c.get('type')).rsplit('.', 1)[-1].startswith('Pretrained') for c in configs)
-
-
-def _some(values: Sequence) -> str:
-    return listing(map(str, values), most=5)

@@ -4,10 +4,10 @@ from typing import List
 
 from torch import nn
 
-from mmacmix.engine.config_files import SetupError
+from mmacmix.engine.config_files import HOSTS, SetupError, made_by
 
 # Steps that are known by their names; where there is another, anything may be.
-KNOWN = ('mmcv.', 'mmengine.', 'mmdet.', 'mmseg.', 'mmpretrain.', 'mmacmix.')
+KNOWN = ('mmcv', 'mmengine', *HOSTS, 'mmacmix')
 PACKING = ('Pack', 'Format', 'TestTimeAug', 'MultiBranch')
 HEADS = ('decode_head', 'bbox_head', 'rpn_head', 'roi_head')
 
@@ -28,12 +28,12 @@ def check_pipeline(model: nn.Module, dataset: object, setting: str, split: str, 
         SetupError: A step is missing.
     """
     steps = flat(getattr(dataset, 'pipeline', None))
-    if not all(type(part).__module__.startswith(KNOWN) for part in [dataset, *steps]) or not steps:
+    if not all(made_by(part, *KNOWN) for part in [dataset, *steps]) or not steps:
         return
     names = [type(step).__name__ for step in steps]
     segments = hasattr(model, 'decode_head')
     trained = split == 'train' and any(isinstance(getattr(model, name, None), nn.Module) for name in HEADS)
-    if not type(model).__module__.startswith(('mmdet.', 'mmseg.')):
+    if not made_by(model, 'mmdet', 'mmseg'):
         return
     if (trained or split == 'val' and segments and counted) and 'LoadImageFromFile' in names and not _loads(names):
         raise SetupError(f'{setting}.pipeline must have a step LoadAnnotations, got {", ".join(names)}')

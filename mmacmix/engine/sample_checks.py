@@ -9,11 +9,10 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mmacmix.engine.annotation_checks import check_annotations, check_masks, check_size, check_some_box
-from mmacmix.engine.config_checks import SetupError
+from mmacmix.engine.config_files import HOSTS, SetupError, made_by
 from mmacmix.engine.image_files import read_image
 from mmacmix.state_dicts import listing
 
-HOSTS = ('mmcv.', 'mmdet.', 'mmseg.', 'mmpretrain.')
 SAMPLE = 8  # files of each data set that are opened
 
 
@@ -128,14 +127,14 @@ def check_categories(dataset: object, setting: str) -> None:
     if isinstance(found, list) and classes and len(found) < len(classes) and _misses(dataset, found, classes):
         raise SetupError(
             f'{setting}.metainfo.classes must be among the categories of {dataset.ann_file}, got {len(classes)} '
-            f'classes ({_some(classes)}) for {len(found)} of its categories'
+            f'classes ({listing(classes, 5)}) for {len(found)} of its categories'
         )
 
 
 def _misses(dataset: object, found: list, classes: Sequence[str]) -> bool:
     """Whether the categories of an annotation file, of which some were found, lack classes by mistake."""
     path = getattr(dataset, 'ann_file', None)
-    if not type(dataset).__module__.startswith('mmdet.') or not isinstance(path, str) or not osp.isfile(path):
+    if not made_by(dataset, 'mmdet') or not isinstance(path, str) or not osp.isfile(path):
         return False
     with open(path, encoding='utf-8') as file:
         content = json.load(file)
@@ -168,7 +167,7 @@ def _check_label_map(dataset: object, path: str, size: tuple, setting: str, trai
     wrong = [value for value in np.unique(values).tolist() if classes and target(dataset, value, ignored) is None]
     if wrong:
         raise SetupError(
-            f'{out_of_range(dataset)}, got {_some(wrong)} in {path}: see {setting}.metainfo.classes and '
+            f'{out_of_range(dataset)}, got {listing(wrong, 5)} in {path}: see {setting}.metainfo.classes and '
             '.reduce_zero_label'
         )
 
@@ -195,7 +194,7 @@ def out_of_range(dataset: object) -> str:
 
 def _local(step: object, path: object) -> bool:
     """Whether a loading step of the hosts reads this path from the disks of this machine, and by a usual decoder."""
-    if not type(step).__module__.startswith(HOSTS):
+    if not made_by(step, 'mmcv', *HOSTS):
         return False
     backend = (getattr(step, 'backend_args', None) or {}).get('backend', 'local')
     return isinstance(path, str) and '://' not in path and backend == 'local' \
@@ -232,7 +231,3 @@ def _read(path: str, where: str) -> object:
 
 def spread(length: int, most: int) -> List[int]:
     return [i * length // min(length, most) for i in range(min(length, most))]
-
-
-def _some(values: object) -> str:
-    return listing(map(str, values), most=5)

@@ -5,17 +5,16 @@ import inspect
 import math
 import os.path as osp
 from difflib import get_close_matches
-from typing import Callable, Iterable, Iterator, Tuple
+from typing import Callable, Iterable, Tuple
 
 from mmengine import Config
 from mmengine.registry import MODELS
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from mmacmix.engine.config_files import SetupError
-from mmacmix.engine.data_paths import datasets
+from mmacmix.engine.config_files import HOSTS, SetupError
+from mmacmix.engine.data_paths import datasets, evaluators
 
 SPLITS = ('train', 'val', 'test')
-HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 # The names of projects, or what they begin with, and those of their packages.
 PROJECTS = dict(mmsegmentation='mmseg', mmdetection='mmdet', mmcls='mmpretrain', mmclassification='mmpretrain')
 IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
@@ -149,15 +148,6 @@ def check_dataset(dataset: dict, setting: str) -> None:
             f"{setting}.metainfo.classes must be a tuple of names, ('{classes}',) for one class, or a file of them, "
             f'got {setting}.metainfo.classes={classes!r}'
         )
-
-
-def evaluators(cfg: Config, split: str) -> Iterator[Tuple[str, dict]]:
-    """The metrics of one split, each with its setting."""
-    found = cfg.get(f'{split}_evaluator')
-    listed = isinstance(found, (list, tuple))
-    for i, metric in enumerate(found if listed else [found]):
-        if isinstance(metric, dict):
-            yield f'{split}_evaluator.{i}' if listed else f'{split}_evaluator', metric
 
 
 def check_iou_metrics(metric: dict, setting: str) -> None:

@@ -52,8 +52,8 @@ class StartCheckHook(Hook):
                     check_batches(loop.dataloader, 'train_dataloader')
                 check_frozen(model, loaded=bool(runner._load_from or runner._resume))
             elif evaluator is not None:
-                check_metrics(loop.evaluator, dataset, split)
-                check_coco_metrics(loop.evaluator, split, model)
+                check_metrics(evaluator, dataset, split)
+                check_coco_metrics(evaluator, split, model)
             if split == 'val':
                 check_save_best(runner.hooks, evaluator)
             for setting, part in parts:

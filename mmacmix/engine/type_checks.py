@@ -19,8 +19,8 @@ from mmengine.registry import (
 )
 
 from mmacmix.engine.config_files import SetupError
-from mmacmix.engine.data_paths import datasets
-from mmacmix.engine.setting_checks import SPLITS, evaluators, hint, installed
+from mmacmix.engine.data_paths import datasets, evaluators
+from mmacmix.engine.setting_checks import SPLITS, hint, installed
 
 # Parts of a model that every host builds from its registry of models.
 MODEL_PARTS = ('backbone', 'neck', 'data_preprocessor', 'head', 'roi_head', 'rpn_head', 'bbox_head', 'mask_head',

@@ -119,7 +119,7 @@ class CoordConv(nn.Conv2d):
 def test_layers_that_add_channels_are_left_alone():
     model = named('Detector', neck=named('Neck', conv=CoordConv(4, 2, 1)))
     watch = ChannelWatch(model)
-    model.neck.conv(torch.zeros(1, 3, 4, 4))
+    assert model.neck.conv(torch.zeros(1, 3, 4, 4)).shape == (1, 2, 4, 4)
     watch.remove()
 
 

@@ -321,7 +321,7 @@ FAULTS = [
           '    check_pretrained(cfg)\n', '',
           (f'{MISTAKES}[`init_cfg` names a file that does not exist]',), 'missing weights end in a long traceback'),
     Fault('metrics-unchecked', f'{ENGINE}start_check.py',
-          'check_metrics(loop.evaluator, dataset, split)', 'pass',
+          'check_metrics(evaluator, dataset, split)', 'pass',
           (f'{MISTAKES}[the metric reads the annotations of other images]',),
           'a whole test runs before its metric fails'),
     Fault('classes-unchecked', f'{ENGINE}start_check.py',
