@@ -19,7 +19,7 @@ from mmacmix.ops import convolution_path, packed_local_attention
 from mmacmix.ops.biased import biased_convolution
 from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight
-from mmacmix.ops.exporting import exporting
+from mmacmix.ops.exporting import exporting, repeat_last, whole
 from mmacmix.ops.in_place import may_write, project
 from mmacmix.ops.scratch import scratch
 
@@ -28,6 +28,9 @@ class ACmix(nn.Module):
     """Self-attention and convolution over the same three 1x1 projections (paper, section 4, figure 2).
 
     ``rate1 * attention + rate2 * convolution``: both rates are learnt and start at 0.5. One path alone has no rate.
+
+    A map whose sides are no multiples of the stride is continued by its last row and column until they are. The
+    released code does not take such maps; with zeros there, what was trained on whole multiples errs at the border.
 
     Args:
         in_channels: Channels of the input.
@@ -129,6 +132,7 @@ class ACmix(nn.Module):
             raise ValueError(
                 f'x must have shape (B, in_channels={self.in_channels}, H, W), got x.shape={tuple(x.shape)}'
             )
+        x = self._continued(x)
         if x.device.type == 'cpu':
             # Convolutions and attention read and write all channels of a pixel at once.
             x = x.contiguous(memory_format=torch.channels_last)
@@ -139,6 +143,13 @@ class ACmix(nn.Module):
             pixels = x.permute(0, 2, 3, 1)
             maps = project(pixels, merged.project_weight.flatten(1), merged.project_bias, buffer)
             return self._mix(x, maps.permute(0, 3, 1, 2), merged)
+
+    def _continued(self, x: Tensor) -> Tensor:
+        """Maps (..., H, W) continued to whole multiples of the stride."""
+        if self.stride > 1:
+            for dim in (x.dim() - 2, x.dim() - 1):
+                x = repeat_last(x, dim, whole(x.size(dim), self.stride))
+        return x
 
     def _mix(self, x: Tensor, projection: Tensor, merged: '_Merged') -> Tensor:
         qkv = self._split(projection)
@@ -226,7 +237,7 @@ class ACmix(nn.Module):
 
         Returns:
             (B, num_heads, H, W). The weights of a head have the sum 1; what was read beyond the border, by
-            reflection, counts where it lies.
+            reflection or as a copy of the last row or column, counts where it lies.
 
         Raises:
             ValueError: There is no such pixel, the layer has no attention, or it is deployed.
@@ -236,7 +247,8 @@ class ACmix(nn.Module):
         qkv = self._split(biased_convolution(x, merged.project_weight, merged.project_bias))
 
         def first_channels(qkv: Tensor) -> Tensor:
-            return self._attend(qkv, x).unflatten(1, (self.num_heads, -1))[:, :, 0, row, col]
+            out = self._attend(self._continued(qkv), self._continued(x))
+            return out.unflatten(1, (self.num_heads, -1))[:, :, 0, row, col]
 
         return derivative(first_channels, qkv)[:, 2, :, 0]
 
@@ -256,6 +268,7 @@ class ACmix(nn.Module):
 
     def cost(self, height: int, width: int) -> Cost:
         """What the layer costs for one map of this size."""
+        height, width = (whole(n, self.stride) for n in (height, width))
         *_, rows, cols = self.output_shape((1, self.in_channels, height, width))
         pixels, outputs = height * width, self.out_channels * rows * cols
         taps, d = self.conv_kernel_size**2, self.out_channels // self.num_heads

@@ -32,6 +32,18 @@ def fill_up(x: Tensor, dim: int, length: int) -> Tensor:
     return F.pad(x, (*(0, 0) * (x.dim() - 1 - dim), 0, missing)) if missing else x
 
 
+def repeat_last(x: Tensor, dim: int, length: int) -> Tensor:
+    """An axis continued by copies of its last entry to ``length`` entries, which are no fewer than it has."""
+    if exporting():
+        return x.index_select(dim, torch.arange(length, device=x.device).clamp(max=x.size(dim) - 1))
+    missing = length - x.size(dim)
+    if not missing:
+        return x
+    # torch's replication padding has no deterministic gradient on a GPU.
+    sizes = [missing if i == dim else -1 for i in range(x.dim())]
+    return torch.cat([x, x.narrow(dim, x.size(dim) - 1, 1).expand(sizes)], dim)
+
+
 def read_or_zero(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """Entries of an axis by their places, (n,), none below 0; zeros where a place is behind its end."""
     last = x.size(dim) - 1

@@ -108,6 +108,34 @@ def test_any_size_rounds_up(size, stride):
     assert all(p.grad.isfinite().all() for p in module.parameters())
 
 
+@pytest.mark.parametrize('paths', [('attention', 'convolution'), ('attention',), ('convolution',)])
+@pytest.mark.parametrize('stride, dilation', [(2, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize('size', [(9, 14), (8, 7), (1, 1), (1, 5)])
+def test_a_stride_continues_maps_by_their_last_row_and_column(size, stride, dilation, paths):
+    module = ACmix(8, 16, stride=stride, dilation=dilation, paths=paths).double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    x = torch.randn(2, 8, *size, dtype=torch.float64)
+    sides = (0, -size[1] % stride, 0, -size[0] % stride)
+    results = []
+    for continued in (False, True):
+        leaf = x.clone().requires_grad_()
+        out = module(nn.functional.pad(leaf, sides, mode='replicate') if continued else leaf)
+        grads = torch.autograd.grad(out.sin().sum(), [leaf, *module.parameters()])
+        results.append([out, *grads])
+    for actual, expected in zip(*results):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(module.eval().switch_to_deploy()(x), results[1][0], rtol=1e-10, atol=1e-12)
+
+
+def test_a_constant_map_has_the_same_border_at_odd_and_even_sizes():
+    """With zeros behind it, the last row of an odd map would come out as no row does in training."""
+    module = ACmix(8, 8, stride=2)
+    torch.testing.assert_close(module(torch.ones(1, 8, 21, 21)), module(torch.ones(1, 8, 22, 22)))
+
+
 @pytest.mark.parametrize('size', [(4, 9), (5, 6)])
 def test_small_maps_continue_the_large_ones(size):
     """The border of a map wider than the window is ReflectionPad's; below, its period goes on."""

@@ -38,10 +38,11 @@ def test_local_weights_are_the_softmax_of_the_window(stride, dilation, size, pix
     x = maps(layer, *size, 6)
     rows, cols = layer.output_shape(x.shape)[2:]
     row, col = pixel[0] % rows, pixel[1] % cols
-    q, k = (conv(x).unflatten(1, (2, 4)) for conv in (layer.conv1, layer.conv2))
-    k = k - layer.position_code(x)
+    whole = F.pad(x, (0, -size[1] % stride, 0, -size[0] % stride), mode='replicate')
+    q, k = (conv(whole).unflatten(1, (2, 4)) for conv in (layer.conv1, layer.conv2))
+    k = k - layer.position_code(whole)
     expected = torch.zeros(2, 2, *size, dtype=torch.float64)
-    index = [reflection_index(n, 3 * dilation).tolist() for n in size]
+    index = [reflection_index(n, 3 * dilation).tolist() for n in whole.shape[2:]]
     for image in range(2):
         for head in range(2):
             read = [
@@ -52,7 +53,7 @@ def test_local_weights_are_the_softmax_of_the_window(stride, dilation, size, pix
             query = q[image, head, :, row * stride, col * stride]
             logits = torch.stack([query @ k[image, head, :, y, z] for y, z in read]) / math.sqrt(4)
             for (y, z), weight in zip(read, logits.softmax(0)):
-                expected[image, head, y, z] += weight
+                expected[image, head, min(y, size[0] - 1), min(z, size[1] - 1)] += weight
     torch.testing.assert_close(layer.attention_weights(x, row, col), expected, rtol=1e-9, atol=1e-12)
 
 

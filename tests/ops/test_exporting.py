@@ -18,6 +18,7 @@ from mmacmix.ops.exporting import (
     fill_up,
     local_attention_by_rows,
     read_or_zero,
+    repeat_last,
     whole,
     window_mlp_by_rows,
     window_rows,
@@ -115,6 +116,13 @@ def test_filling_up(recorded):
     assert fill_up(x, 1, 3) is x and torch.equal(recorded(fill_up, x, 2, 4), x)
     index = torch.tensor([2, 3, 0])
     assert torch.equal(read_or_zero(x, 1, index), torch.stack([x[:, 2], x[:, 0] * 0, x[:, 0]], 1))
+
+
+def test_repeating_the_last_entry(recorded):
+    x = doubles(2, 3, 4)
+    expected = F.pad(x, (0, 2), mode='replicate')
+    assert torch.equal(repeat_last(x, 2, 6), expected) and torch.equal(recorded(repeat_last, x, 2, 6), expected)
+    assert repeat_last(x, 1, 3) is x and torch.equal(recorded(repeat_last, x, 1, 3), x)
 
 
 @pytest.mark.parametrize('length', [1, 2, 3, 5, 7, 12, 25])
