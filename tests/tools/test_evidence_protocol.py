@@ -58,11 +58,29 @@ def test_rows_differ_in_backbone_and_start_alone(run):
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'StartHook']
         return {key: value for key, value in cfg.to_dict().items() if key not in ('start_from', 'arch')}
 
-    assert rest(cfg_of(run)) == rest(cfg_of(rows.Run(run.task, rows.RESNET, 0)))
+    first = rows.RESNET if run.row in rows.GROUPS['pass'].rows else rows.HALF
+    assert rest(cfg_of(run)) == rest(cfg_of(rows.Run(run.task, first, 0)))
     assert cfg_of(run).model.backbone.get('norm_eval', False) is False
     if run.row.startswith((rows.SWIN, rows.PVT)):
         assert cfg_of(run).model.backbone.drop_path_rate == 0
     assert ('start_from' in cfg_of(run)) == run.row.endswith(('_warm', '-on'))
+
+
+def test_what_the_groups_but_pass_have_narrower():
+    wide, narrow = ({task: cfg_of(rows.Run(task, row, 0)).to_dict() for task in rows.TASKS}
+                    for row in (rows.RESNET, rows.HALF))
+    for models in (wide, narrow):
+        for cfg in models.values():
+            cfg['model'].pop('backbone')
+            cfg['model']['neck'].pop('in_channels')
+    assert wide['camvid'] == narrow['camvid']
+    head = narrow['bccd']['model']['bbox_head']
+    neck = narrow['bccd']['model']['neck']
+    text = f'{neck["out_channels"]} channels in neck and head, {head["stacked_convs"]} convolutions'
+    assert text in ' '.join(PAGE.split())
+    neck['out_channels'] = 256
+    head.update(in_channels=256, feat_channels=256, stacked_convs=4)
+    assert wide['bccd'] == narrow['bccd']
 
 
 @pytest.mark.parametrize('task, example', [('bccd', 'retinanet_bccd'), ('camvid', 'fpn_camvid')])

@@ -1,6 +1,7 @@
 # RetinaNet, ResNet-ACmix-26 of half width, BCCD. Results: docs/evidence.md.
 # python tools/train.py docs/evidence/configs/bccd_resnet-acmix-26-half.py
-_base_ = 'bccd_resnet-acmix-26.py'
+_base_ = '_base_/bccd_narrow.py'
 model = dict(
-    backbone=dict(stem_channels=32, base_channels=32),
+    backbone=dict(
+        _delete_=True, type='mmacmix.ResNetACmix', depth=26, out_indices=(1, 2, 3), stem_channels=32, base_channels=32),
     neck=dict(in_channels=[256, 512, 1024]))
