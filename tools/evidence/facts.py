@@ -6,7 +6,7 @@ from typing import Dict, List, Tuple
 import torch
 from get_flops import count_model
 from mmengine.runner import find_latest_checkpoint
-from records import device_name, installed, versions
+from records import device_name, installed
 from rows import TASKS, Run
 from scalars import read_scalars
 from whole_models import build, load
@@ -25,7 +25,7 @@ def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Di
     facts = dict(
         task=run.task, row=run.row, seed=run.seed, config=digest, **more,
         device=device_name('cuda' if torch.cuda.is_available() else 'cpu'),
-        **versions(), mmseg=installed('mmsegmentation', 'onedl-mmsegmentation'),
+        mmseg=installed('mmsegmentation', 'onedl-mmsegmentation'),
         parameters=parts['total'].parameters, multiply_adds=parts['total'].multiply_adds,
         backbone_parameters=backbone.parameters, backbone_multiply_adds=backbone.multiply_adds)
     return {name: str(value) for name, value in facts.items()}

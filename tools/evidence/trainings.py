@@ -13,6 +13,7 @@ from typing import Iterator, List, Optional
 import run_files
 from facts import facts_of, keep_weights, log_of
 from mmengine.config import Config
+from records import versions
 from rows import TASKS, Run, data_options, digest
 from stages import Stage, StepFailed
 from stages import run as run_program
@@ -88,6 +89,7 @@ class Trainings:
         """Trains a run, writes its file if there is none, and leaves of its folder what is still of use."""
         config, folder = run.config(self.args.configs), self.args.out / run.name
         weights = folder / WEIGHTS
+        code = versions()  # before the training: a checkout may change in hours
         stage = Stage(folder, self.digest(run))
         if stage.finished and not weights.is_file():
             shutil.rmtree(folder)
@@ -100,7 +102,7 @@ class Trainings:
         if not self.finished(run):
             more = dict(
                 threads=self.args.threads, wall_seconds=f'{stage.seconds:.3f}',
-                date=datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d'), **start)
+                date=datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d'), **code, **start)
             facts = facts_of(run, config, self.digest(run), more)
             run_files.write(run_files.path_of(self.args.runs, run), run_files.RunFile(facts, log_of(run.task, folder)))
         for checkpoint in folder.glob('*.pth'):
