@@ -36,6 +36,9 @@ def definitions() -> Iterator[None]:
 
 
 def acmix(layer: ACmix, x: Tensor) -> Tensor:
+    # With a stride, the last row and column are repeated until sides are its multiples.
+    rows, cols = (torch.arange(-(-n // layer.stride) * layer.stride).clamp(max=n - 1) for n in x.shape[2:])
+    x = x[:, :, rows][:, :, :, cols]
     q, k, v = (conv(x).unflatten(1, (layer.num_heads, -1)) for conv in (layer.conv1, layer.conv2, layer.conv3))
     outs = {}
     if 'attention' in layer.paths:
