@@ -6,13 +6,14 @@ import re
 import socket
 from glob import escape as glob_escape
 from glob import glob
-from typing import Callable, Optional
+from typing import Callable, Dict, Optional
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmacmix.engine.missed_evaluation import MARK, mark_evaluation, missed_evaluation
 from mmacmix.registry import HOOKS
 
 BACKEND = 'mmacmix.whole_files'
@@ -72,6 +73,8 @@ class WholeCheckpointHook(CheckpointHook):
     A checkpoint is whole before ``last_checkpoint`` names it, and it is named before an older one, beyond
     ``max_keep_ckpts``, is removed. What is not local is written as mmengine does. Nothing outside of its own folder is
     removed: a run that goes on in a copy of a work dir leaves the best checkpoint of the first one alone.
+
+    A run that was killed while it evaluated a checkpoint evaluates it when it goes on from there.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -84,6 +87,17 @@ class WholeCheckpointHook(CheckpointHook):
             self.best_ckpt_path = self._own(self.best_ckpt_path)
         elif self.save_best:
             self.best_ckpt_path_dict = {name: self._own(path) for name, path in self.best_ckpt_path_dict.items()}
+        if missed_evaluation(runner):
+            runner.logger.info(f'The evaluation after iteration {runner.iter} was not finished; it comes first.')
+            runner.val_loop.run()
+        mark = osp.join(runner.work_dir, MARK)
+        if not runner.iter and is_main_process() and osp.isfile(mark):  # of an earlier run
+            os.remove(mark)
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        super().after_val_epoch(runner, metrics)
+        if runner.iter and is_main_process():
+            mark_evaluation(runner, WholeFileBackend())
 
     def _own(self, path: Optional[str]) -> Optional[str]:
         """A checkpoint of the run that goes on, where this run has it."""

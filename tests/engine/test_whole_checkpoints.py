@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import os
 import shutil
 import socket
@@ -32,17 +33,19 @@ class KeptModel(BaseModel):
         return dict(loss=self.backbone(torch.stack(inputs)).square().mean())
 
 
+NUMBERS = itertools.count()
+EVALUATOR = dict(type='GrowingScore')
 LOADER = dict(dataset=[torch.ones(2)], sampler=dict(type='DefaultSampler'), batch_size=1)
 
 
-def runner(work_dir, resume=False, epochs=4, **hook):
+def runner(work_dir, resume=False, epochs=4, train_cfg=None, **hook):
     return Runner.from_cfg(Config(dict(
         model=dict(type='KeptModel'), work_dir=str(work_dir), default_scope='mmengine', resume=resume,
-        experiment_name=f'{work_dir.name}_{torch.rand(1).item()}',
+        experiment_name=f'{work_dir.name}_{next(NUMBERS)}',
         default_hooks=dict(checkpoint=dict(type='mmacmix.WholeCheckpointHook', interval=1, **hook)),
-        train_dataloader=LOADER, train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        val_dataloader=LOADER, val_cfg=dict(), val_evaluator=dict(type='GrowingScore'),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)))))
+        train_dataloader=LOADER, train_cfg=train_cfg or dict(by_epoch=True, max_epochs=epochs),
+        val_dataloader=LOADER, val_cfg=dict(), val_evaluator=dict(EVALUATOR),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), randomness=dict(seed=0))))
 
 
 def files(work_dir):
@@ -54,7 +57,8 @@ def files(work_dir):
     (1, {'epoch_4.pth'})])
 def test_what_is_kept(tmp_path, kept, names):
     runner(tmp_path, max_keep_ckpts=kept).train()
-    assert files(tmp_path) - {name for name in files(tmp_path) if name.endswith('.py')} == {'last_checkpoint', *names}
+    found = {name for name in files(tmp_path) if not name.endswith('.py')}
+    assert found == {'last_checkpoint', 'last_evaluation', *names}
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
 
 
@@ -121,6 +125,73 @@ class GrowingScore(BaseMetric):
 
     def compute_metrics(self, results):
         return dict(score=next(self.scores))
+
+
+@METRICS.register_module()
+class WeightScore(BaseMetric):
+    """Says how large the weights are; is killed in evaluation ``dies``, counted from 1."""
+
+    dies, calls = None, 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        WeightScore.calls += 1
+        if WeightScore.calls == self.dies:
+            raise InterruptedError('killed')
+        return dict(score=-self.model().backbone.weight.square().sum().item())
+
+
+LOOPS = {
+    'epochs': (dict(by_epoch=True, max_epochs=5, val_interval=2), dict(), [4, 8, 10]),
+    'epochs, denser at last': (
+        dict(by_epoch=True, max_epochs=4, val_interval=3, dynamic_intervals=[(3, 1)]), dict(), [4, 6, 8]),
+    'iterations': (dict(by_epoch=False, max_iters=5, val_interval=2), dict(by_epoch=False), [2, 4, 5]),
+}
+
+
+@pytest.mark.parametrize('dies', [1, 2, 3])
+@pytest.mark.parametrize('loop', LOOPS)
+def test_an_evaluation_that_was_killed_is_made_up_for(tmp_path, monkeypatch, loop, dies):
+    train_cfg, hook, due = LOOPS[loop]
+    hook = dict(hook, save_best='score', rule='greater', max_keep_ckpts=1)
+
+    def train(work_dir, resume=False):
+        run = runner(work_dir, resume=resume, train_cfg=train_cfg, **hook)
+        monkeypatch.setattr(WeightScore, 'model', lambda self: run.model, raising=False)
+        run.train()
+
+    def evaluations(work_dir):
+        lines = [json.loads(line) for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+                 for line in path.read_text().splitlines()]
+        return [(line['step'], line['score']) for line in lines if 'score' in line]
+
+    monkeypatch.setitem(globals(), 'LOADER', dict(LOADER, dataset=[torch.ones(2)] * 2))
+    monkeypatch.setattr(WeightScore, 'calls', 0)
+    monkeypatch.setattr(WeightScore, 'dies', None)
+    monkeypatch.setitem(EVALUATOR, 'type', 'WeightScore')
+    train(tmp_path / 'whole')
+    monkeypatch.setattr(WeightScore, 'calls', 0)
+    monkeypatch.setattr(WeightScore, 'dies', dies)
+    with pytest.raises(InterruptedError):
+        train(tmp_path / 'killed')
+    assert len(evaluations(tmp_path / 'killed')) == dies - 1
+    train(tmp_path / 'killed', resume=True)
+    assert evaluations(tmp_path / 'killed') == evaluations(tmp_path / 'whole')
+    assert (tmp_path / 'killed' / 'last_evaluation').read_text() == str(due[-1])
+    best = [{path.name for path in (tmp_path / name).glob('best*')} for name in ('whole', 'killed')]
+    assert best[0] == best[1] and len(best[0]) == 1
+    calls = WeightScore.calls
+    train(tmp_path / 'killed', resume=True)  # there is nothing left to do
+    assert WeightScore.calls == calls
+
+
+def test_an_earlier_run_in_the_folder_has_evaluated_nothing_of_this_one(tmp_path):
+    runner(tmp_path).train()
+    assert (tmp_path / 'last_evaluation').read_text() == '4'
+    runner(tmp_path, epochs=1, train_cfg=dict(by_epoch=True, max_epochs=1, val_begin=2)).train()
+    assert not (tmp_path / 'last_evaluation').exists()
 
 
 def test_the_best_of_a_copied_run_stays(tmp_path):
