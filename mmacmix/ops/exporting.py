@@ -34,14 +34,11 @@ def fill_up(x: Tensor, dim: int, length: int) -> Tensor:
 
 def repeat_last(x: Tensor, dim: int, length: int) -> Tensor:
     """An axis continued by copies of its last entry to ``length`` entries, which are no fewer than it has."""
-    if exporting():
+    if exporting() or torch.jit.is_tracing():
         return x.index_select(dim, torch.arange(length, device=x.device).clamp(max=x.size(dim) - 1))
     missing = length - x.size(dim)
-    if not missing:
-        return x
     # torch's replication padding has no deterministic gradient on a GPU.
-    sizes = [missing if i == dim else -1 for i in range(x.dim())]
-    return torch.cat([x, x.narrow(dim, x.size(dim) - 1, 1).expand(sizes)], dim)
+    return torch.cat([x, *[x.narrow(dim, x.size(dim) - 1, 1)] * missing], dim) if missing else x
 
 
 def read_or_zero(x: Tensor, dim: int, index: Tensor) -> Tensor:

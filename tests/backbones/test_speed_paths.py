@@ -6,6 +6,7 @@ import torch.nn.utils.prune
 from torch import nn
 
 from mmacmix.backbones import PVTACmix, ResNetACmix, SANACmix, SwinACmix
+from mmacmix.layers import ACmix
 from mmacmix.ops import scratch
 
 
@@ -220,6 +221,18 @@ def test_traced(name):
     with torch.no_grad():
         for out, expected in zip(torch.jit.trace(model, x)(x), model(x)):
             torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.skipif(not hasattr(torch.library, 'custom_op'), reason='torch before 2.4')
+@pytest.mark.parametrize('size', [(10, 10), (11, 10), (9, 7)])
+def test_a_traced_stride_takes_other_sizes(size):
+    layer = ACmix(8, 8, stride=2).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(layer, torch.randn(1, 8, *size))
+        for other in ((10, 10), (11, 11), (20, 21), (5, 8)):
+            x = torch.randn(1, 8, *other)
+            torch.testing.assert_close(traced(x), layer(x))
 
 
 @pytest.mark.parametrize('name', BUILDERS)

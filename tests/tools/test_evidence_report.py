@@ -91,7 +91,7 @@ def test_tables(report, folder):
     assert '| ResNet-26 | 3 | 40.0 ± 1.7 (39.0 to 42.0) |' in text
     assert '| backbone | sky | road |' in text and '| ResNet-26 | 90.0 | 70.0 |' in text
     assert '6 runs; commit abc; torch 2.0, mmcv 2, mmdet 3, mmseg 1; on a machine, with 1 thread(s) each' in text
-    assert text.count('**passed**') == 2
+    assert text.count(': passed') == 2 and '* all of it: **passed**' in text
     assert '![ResNet-ACmix-26 and plain ResNets: loss, and mIoU on held-out images, against steps and minutes]' \
            '(pictures/camvid_pass.png)' in text
     assert (folder / 'pictures' / 'camvid_pass.png').stat().st_size > 10_000
@@ -103,9 +103,9 @@ def test_bccd_in_percent(report, folder):
     write_all(folder / 'runs', 'bccd', {OURS: [40., 41., 42.], PLAIN: [45., 45., 45.]})
     text = call(report, folder)
     assert '| ResNet-ACmix-26 | 3 | 41.0 ± 1.0 (40.0 to 42.0) | 60.0' in text and '| ResNet-26 | 50.0 |' in text
-    assert '* AP 41.0 against 45.0 of ResNet-26, which may be at most 1.0 (the larger deviation) more: ' \
-           '**not passed**' in text
-    assert '* AP 41.0 against 38.9 of the first ResNet-18: **passed**' in text
+    assert '* AP 41.00 against 45.00 of ResNet-26, which may be at most 1.00 (the larger deviation) more: ' \
+           'not passed' in text
+    assert '* AP 41.00 against 38.9 of the first ResNet-18: passed' in text and '* all of it: **not passed**' in text
 
 
 def test_verdict():
@@ -117,12 +117,23 @@ def test_verdict():
     assert verdict([40, 40], [40, 40, 40]) == \
         'No verdict yet: of 3 seeds, 2 of ResNet-ACmix-26 and 3 of ResNet-26 are finished.'
     assert '0 of ResNet-26' in verdict([40, 40, 40], [])
-    assert verdict([40, 40, 40], [41, 41, 41]).count('**not passed**') == 1
-    assert verdict([39, 40, 41], [40.9, 40.9, 40.9]).count('**passed**') == 2  # within the deviation
-    assert verdict([40, 40, 40], [39.5, 40.5, 41]).count('**passed**') == 2  # the other's is the larger here
-    assert verdict([39, 40, 41], [41.1, 41.1, 41.1]).count('**not passed**') == 1  # not within it
-    assert verdict([40, 40, 40], [40, 41.4, 41.4]).count('**not passed**') == 1
-    assert verdict([38, 38.4, 38.5], [30, 30, 30]).count('**not passed**') == 1  # below the first ResNet-18
+    def answers(ours, plain):
+        """Against ResNet-26, against the first ResNet-18, all of it."""
+        return [line.rpartition(': ')[2].strip('*') == 'passed' for line in verdict(ours, plain).splitlines()]
+
+    assert answers([40, 40, 40], [41, 41, 41]) == [False, True, False]
+    assert answers([39, 40, 41], [40.9, 40.9, 40.9]) == [True, True, True]  # within the deviation
+    assert answers([40, 40, 40], [39.5, 40.5, 41]) == [True, True, True]  # the other's is the larger here
+    assert answers([39, 40, 41], [41.1, 41.1, 41.1]) == [False, True, False]  # not within it
+    assert answers([40, 40, 40], [40, 41.4, 41.4]) == [False, True, False]
+    assert answers([38, 38.4, 38.5], [30, 30, 30]) == [True, False, False]  # below the first ResNet-18
+    assert 'mIoU 38.48 against 38.5' in verdict([38.48] * 3, [30, 30, 30])
+
+
+def test_other_seeds_do_not_count():
+    runs = {Run('camvid', row, seed): made_up(Run('camvid', row, seed), 40.)
+            for row, seeds in ((OURS, (0, 1, 7)), (PLAIN, (0, 1, 2))) for seed in seeds}
+    assert 'No verdict yet: of 3 seeds, 2 of ResNet-ACmix-26' in results.Results('camvid', runs).verdict()
 
 
 def test_curves_are_those_of_steps_that_all_seeds_have():

@@ -14,6 +14,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / 'tools'), *(
     str(ROOT / 'tools' / name) for name in ('evidence', 'demo', 'benchmarks', 'analysis_tools'))]
+import facts  # noqa: E402
 import run_files  # noqa: E402
 import trainings  # noqa: E402
 from rows import digest  # noqa: E402
@@ -64,7 +65,7 @@ def words(tmp_path):
     (tmp_path / 'configs').mkdir()
     (tmp_path / 'train.py').write_text(FAKE)
     for step in (1, 2, 3):
-        checkpoint = dict(meta={}, state_dict=dict(step=torch.tensor(step)), optimizer={})
+        checkpoint = dict(meta=dict(iter=step), state_dict=dict(step=torch.tensor(step)), optimizer={})
         torch.save(checkpoint, tmp_path / f'iter_{step}.pth')
     for row in ('resnet-26', 'resnet-18'):
         (tmp_path / 'configs' / f'camvid_{row}.py').write_text(f"{BASE}model = dict(backbone=dict(name='{row}'))\n")
@@ -204,12 +205,57 @@ def test_missing_data_and_configs_are_said_at_once(run_tool, words, tmp_path):
         run_tool.main([*words('resnet-26'), '--data', 'nowhere'])
 
 
-def test_a_log_without_the_metric_is_an_error(tmp_path):
+@pytest.mark.parametrize('entries, got', [
+    ([dict(loss=1., step=1)], 'none'),
+    ([dict(mIoU=1., step=1), dict(mIoU=2., step=2), dict(loss=1., step=3)], '1, 2'),  # the last one was interrupted
+])
+def test_a_log_without_the_last_metric_is_an_error(tmp_path, entries, got):
     logs = tmp_path / '1' / 'vis_data'
     logs.mkdir(parents=True)
-    (logs / 'scalars.json').write_text(json.dumps(dict(loss=1., step=1)) + '\n')
-    with pytest.raises(ValueError, match='the log of a training of camvid must have mIoU, got loss in'):
-        trainings.log_of('camvid', tmp_path)
+    (logs / 'scalars.json').write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
+    with pytest.raises(ValueError, match=f'of a training of camvid must have mIoU after step 3, got it after {got} in'):
+        trainings.log_of('camvid', tmp_path, 3)
+
+
+def test_a_run_without_its_last_metric_is_said_and_the_others_go_on(run_tool, words, tmp_path, capsys):
+    train = tmp_path / 'train.py'
+    argv = words('resnet-26', 'resnet-18')
+    train.write_text(FAKE.replace('if step == 3:', "if step == 3 and 'resnet-18' in work.name:"))
+    assert run_tool.main(argv) == 1
+    message = 'camvid_resnet-26_seed0: the log of a training of camvid must have mIoU after step 3, got it after none'
+    assert message in capsys.readouterr().err
+    assert [p.stem for p in (tmp_path / 'runs').iterdir()] == ['camvid_resnet-18_seed0']
+
+
+def test_code_of_all_tries_is_kept(run_tool, words, tmp_path, monkeypatch):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'stop').write_text('resnet-26')
+    for commit, outcome in (('aaa', 1), ('bbb', 0), ('ccc', 0)):
+        now, changed = dict(torch='2', commit=commit, source=f's{commit}'), ' M tools/x.py' * (commit == 'bbb')
+        monkeypatch.setattr(facts, 'versions', lambda now=now: dict(now))
+        monkeypatch.setattr(facts, 'git', lambda *args, changed=changed: changed)
+        assert run_tool.main(words('resnet-26')) == outcome
+        (tmp_path / 'out' / 'stop').write_text('nothing')
+        if commit == 'bbb':
+            (tmp_path / 'runs' / 'camvid_resnet-26_seed0.csv').unlink()  # written again, trained no more
+    found = run_files.read(tmp_path / 'runs' / 'camvid_resnet-26_seed0.csv').facts
+    assert (found['torch'], found['commit'], found['source']) == ('2', 'aaa, bbb+dirty', 'saaa, sbbb')
+    assert len(calls(tmp_path)) == 2
+
+
+def test_a_start_of_another_config_is_trained_again(run_tool, words, tmp_path, monkeypatch):
+    argv = words('resnet-18')
+    source, row = (tmp_path / 'configs' / f'camvid_{name}.py' for name in ('resnet-26', 'resnet-18'))
+    row.write_text(row.read_text() + "start_from = 'resnet-26'\n")
+    monkeypatch.setattr(trainings, 'make_start', lambda *args: 0.)
+    assert run_tool.main(argv) == 0
+    assert ['resnet-26' in call for call in calls(tmp_path)] == [True, False]
+    before = digest(row)
+    source.write_text(source.read_text() + 'train_cfg = dict(max_iters=7)\n')
+    assert digest(row) != before
+    assert run_tool.main(argv) == 0
+    assert ['resnet-26' in call for call in calls(tmp_path)] == [True, False] * 2
+    assert run_files.read(tmp_path / 'runs' / 'camvid_resnet-18_seed0.csv').facts['config'] == digest(row)
 
 
 def test_the_lock_goes_to_the_training(run_tool, words, tmp_path):

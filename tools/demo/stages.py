@@ -68,7 +68,16 @@ class Stage:
             'seconds': self.seconds,
             'finished': self.finished,
         }
-        (self.folder / 'stage.json').write_text(json.dumps(content))
+        part = self.folder / 'stage.json.part'
+        part.write_text(json.dumps(content))
+        part.replace(self.folder / 'stage.json')
+
+
+def finished_fingerprint(folder):
+    """The fingerprint that a finished stage of this folder was made with, or None."""
+    path = folder / 'stage.json'
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return found.get('fingerprint') if found.get('finished') else None
 
 
 def fingerprint(*parts):

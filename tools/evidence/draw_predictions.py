@@ -16,7 +16,8 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from pictures import contact_sheet, load  # noqa: E402
-from rows import CONFIGS, GROUPS, ROOT, ROWS, TASKS, Run, data_options, expand, label  # noqa: E402
+from rows import CONFIGS, GROUPS, ROOT, ROWS, TASKS, Run, data_options, digest, expand, label  # noqa: E402
+from stages import finished_fingerprint  # noqa: E402
 
 
 def draw(kind: str, config: Config, weights: Path, indices: List[int], photographs: bool, folder: Path) -> None:
@@ -101,9 +102,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     except ValueError as error:
         parser.error(f'--{error}')
     weights = {row: args.out / Run(args.task, row, 0).name / 'weights.pth' for row in rows}
-    for file in weights.values():
-        if not file.is_file():
-            parser.error(f'--out must have {file.parent.name}/{file.name}, which run.py makes, got --out {args.out}')
+    for row, file in weights.items():
+        made_with = finished_fingerprint(file.parent)
+        if not file.is_file() or made_with != digest(Run(args.task, row, 0).config(args.configs)):
+            parser.error(f'--out must have {file.parent.name}/{file.name}, which run.py makes with the config as it is '
+                         f'now, got --out {args.out}')
     if args.photographs and args.into is None:
         parser.error('--into must say where pictures with photographs go')
     into = args.into or ROOT / 'docs' / 'evidence' / f'{args.task}_predictions.png'

@@ -1,20 +1,45 @@
 """What is kept of a training: facts, curves and weights."""
 
+import json
 from pathlib import Path
 from typing import Dict, List, Tuple
 
 import torch
 from get_flops import count_model
 from mmengine.runner import find_latest_checkpoint
-from records import device_name, installed
+from records import device_name, git, installed, versions
 from rows import TASKS, Run
 from scalars import read_scalars
 from whole_models import build, load
 
 from mmacmix.checkpoints import read_checkpoint
 
+CODE = 'code.json'
+#: What decides a result besides what `versions` looks at.
+SOURCES = ('tools', 'configs', 'docs/examples', 'docs/evidence/configs')
 #: Of the log: the beginnings of names that are kept, besides the metrics.
 KEPT = ('loss', 'lr', 'grad_norm', 'seconds', 'peak_memory_mib', 'mixing_rates/', 'decode.loss')
+
+
+def note_code(folder: Path) -> None:
+    """Notes in the folder of a run that a training starts, or goes on, with the code as it is now."""
+    now = versions()
+    if not now['commit'].endswith('+dirty') and git('status', '--porcelain', '--', *SOURCES):
+        now['commit'] += '+dirty'
+    noted = _noted(folder)
+    if now not in noted:
+        (folder / CODE).write_text(json.dumps([*noted, now]), encoding='utf-8')
+
+
+def code_of(folder: Path) -> Dict[str, str]:
+    """Versions that a run was trained with; several, after commas, where it was interrupted and went on with others."""
+    noted = _noted(folder) or [versions()]
+    return {name: ', '.join(dict.fromkeys(code[name] for code in noted)) for name in noted[0]}
+
+
+def _noted(folder: Path) -> List[Dict[str, str]]:
+    path = folder / CODE
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else []
 
 
 def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Dict[str, str]:
@@ -31,11 +56,16 @@ def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Di
     return {name: str(value) for name, value in facts.items()}
 
 
-def log_of(task: str, folder: Path) -> Dict[str, List[Tuple[int, float]]]:
+def log_of(task: str, folder: Path, last: int) -> Dict[str, List[Tuple[int, float]]]:
     """Curves of a finished training: losses, learning rate, metrics, figures by class, seconds, memory, rates.
 
+    Args:
+        task: A key of TASKS.
+        folder: Work dir of the training.
+        last: Its last step.
+
     Raises:
-        ValueError: The log lacks the metric of the task.
+        ValueError: The log lacks the metric of the task after the last step.
     """
     known = TASKS[task]
     begin, end = known.per_class
@@ -44,8 +74,10 @@ def log_of(task: str, folder: Path) -> Dict[str, List[Tuple[int, float]]]:
         if name.startswith(KEPT) or name in known.metrics or name.startswith(begin) and name.endswith(end)
     }
     metric = next(iter(known.metrics))
-    if metric not in kept:
-        raise ValueError(f'the log of a training of {task} must have {metric}, got {", ".join(kept)} in {folder}')
+    steps = [step for step, _ in kept.get(metric, ())]
+    if last not in steps:
+        raise ValueError(f'the log of a training of {task} must have {metric} after step {last}, got it after '
+                         f'{", ".join(map(str, steps)) or "none"} in {folder}')
     return kept
 
 

@@ -19,7 +19,8 @@ class ProgressHook(Hook):
     """Adds to the scalars of a training: ``seconds``, and ``peak_memory_mib`` at its end.
 
     Seconds are those of training alone, with its data, without evaluation; a resumed run goes on counting. Memory is
-    the largest that the process had in RAM since it was started, and on a GPU what torch had reserved there.
+    the largest that the process had in RAM since it was started, and on a GPU what torch had reserved there; of a
+    resumed run, the most of all its processes.
 
     Args:
         interval: Iterations from one record to the next; there is one before every evaluation too.
@@ -27,10 +28,14 @@ class ProgressHook(Hook):
 
     def __init__(self, interval: int) -> None:
         self.interval = interval
-        self._last = 0.0
+        self._last: Optional[float] = None
 
     def before_train(self, runner: Runner) -> None:
-        self._last = time.perf_counter()
+        self._last = None
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
+        if self._last is None:  # the first, before which a resumed run goes through the data of all steps before
+            self._last = time.perf_counter()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs: Optional[dict] = None
@@ -41,6 +46,7 @@ class ProgressHook(Hook):
         runner.message_hub.update_info('evidence_seconds', seconds)
         self._last = now
         if self.every_n_train_iters(runner, self.interval):
+            self._peak(runner)
             runner.visualizer.add_scalar('seconds', seconds, step=runner.iter + 1)
 
     def before_val(self, runner: Runner) -> None:
@@ -48,10 +54,17 @@ class ProgressHook(Hook):
             runner.visualizer.add_scalar('seconds', self._seconds(runner), step=runner.iter)
 
     def after_val(self, runner: Runner) -> None:
-        self._last = time.perf_counter()
+        self._last = None
 
     def after_train(self, runner: Runner) -> None:
-        runner.visualizer.add_scalar('peak_memory_mib', peak_memory(), step=runner.iter)
+        runner.visualizer.add_scalar('peak_memory_mib', self._peak(runner), step=runner.iter)
+
+    @staticmethod
+    def _peak(runner: Runner) -> float:
+        """MiB, the most of all processes so far; the hub keeps it."""
+        peak = max(runner.message_hub.get_info('evidence_peak', 0.0), peak_memory())
+        runner.message_hub.update_info('evidence_peak', peak)
+        return peak
 
     @staticmethod
     def _seconds(runner: Runner) -> float:

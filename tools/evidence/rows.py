@@ -139,6 +139,8 @@ def digest(config: Path) -> str:
     content = {name: _without_machine(cfg.get(name)) for name in DECIDES}
     starts = [hook for hook in cfg.get('custom_hooks', ()) if hook['type'] == 'StartHook']
     content['starts'] = _without_machine(starts)
+    if 'start_from' in cfg:
+        content['start_from'] = digest(config.with_name(f'{config.stem.partition("_")[0]}_{cfg.start_from}.py'))
     return hashlib.sha256(repr(content).encode()).hexdigest()[:10]
 
 

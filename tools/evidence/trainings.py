@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Iterator, List, Optional
 
 import run_files
-from facts import facts_of, keep_weights, log_of
+from facts import code_of, facts_of, keep_weights, log_of, note_code
 from mmengine.config import Config
-from records import versions
 from rows import TASKS, Run, data_options, digest
 from stages import Stage, StepFailed
 from stages import run as run_program
 from warm_start import make_start
+
+from mmacmix.checkpoints import read_checkpoint
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 WEIGHTS = 'weights.pth'
@@ -64,7 +65,7 @@ class Trainings:
                         continue
                     try:
                         self._do(run, lock)
-                    except StepFailed as error:
+                    except (StepFailed, ValueError) as error:
                         failed.append(run.name)
                         print(f'{run.name}: {error}', file=sys.stderr, flush=True)
                 print(self.progress(), flush=True)
@@ -89,22 +90,24 @@ class Trainings:
         """Trains a run, writes its file if there is none, and leaves of its folder what is still of use."""
         config, folder = run.config(self.args.configs), self.args.out / run.name
         weights = folder / WEIGHTS
-        code = versions()  # before the training: a checkout may change in hours
         stage = Stage(folder, self.digest(run))
         if stage.finished and not weights.is_file():
             shutil.rmtree(folder)
             stage = Stage(folder, self.digest(run))
         start = self._start(run, folder)
         if not stage.finished:
+            note_code(folder)
             with stage:
                 self._train(run, config, folder, lock, start)
                 keep_weights(folder, weights)
         if not self.finished(run):
             more = dict(
                 threads=self.args.threads, wall_seconds=f'{stage.seconds:.3f}',
-                date=datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d'), **code, **start)
+                date=datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d'), **code_of(folder), **start)
             facts = facts_of(run, config, self.digest(run), more)
-            run_files.write(run_files.path_of(self.args.runs, run), run_files.RunFile(facts, log_of(run.task, folder)))
+            last = read_checkpoint(str(weights), map_location='cpu')['meta']['iter']
+            log = log_of(run.task, folder, last)
+            run_files.write(run_files.path_of(self.args.runs, run), run_files.RunFile(facts, log))
         for checkpoint in folder.glob('*.pth'):
             if checkpoint != weights:
                 checkpoint.unlink()
@@ -124,8 +127,8 @@ class Trainings:
     def _start(self, run: Run, folder: Path) -> dict:
         """Makes start.pth for a run whose config says start_from; facts about it.
 
-        The run that it starts from is trained first where its weights are not in --out, even if it is finished: weights
-        are too large to be kept with the CSV files.
+        The run that it starts from is trained first where its weights, made with today's config, are not in --out, even
+        if it is finished: weights are too large to be kept with the CSV files.
         """
         cfg = Config.fromfile(run.config(self.args.configs))
         if 'start_from' not in cfg:
@@ -133,8 +136,7 @@ class Trainings:
         source = Run(run.task, cfg.start_from, run.seed)
         weights = self.args.out / source.name / WEIGHTS
         with self._taken(source, wait=True) as lock:
-            if not weights.is_file():
-                self._do(source, lock)
+            self._do(source, lock)
         plain = Config.fromfile(source.config(self.args.configs))
         difference = make_start(plain, cfg, weights, folder / 'start.pth', run.seed, TASKS[run.task].shape)
         return dict(start_from=source.row, start_difference=f'{difference:.1e}')
