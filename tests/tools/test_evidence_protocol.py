@@ -195,6 +195,8 @@ def test_digest_follows_what_decides(tmp_path):
         path.write_text(f"_base_ = '{rows.CONFIGS}/camvid_resnet-26.py'\n{text}")
         return rows.digest(path)
 
+    source = tmp_path / 'camvid_resnet-18.py'
+    source.write_text(f"_base_ = '{rows.CONFIGS}/camvid_resnet-18.py'\n")
     first = rows.digest(rows.CONFIGS / 'camvid_resnet-26.py')
     assert written('') == first
     assert written("default_hooks = dict(logger=dict(interval=5))\n") == first
@@ -204,6 +206,9 @@ def test_digest_follows_what_decides(tmp_path):
         'train_cfg = dict(max_iters=5)\n', "start_from = 'resnet-18'\n", 'train_dataloader = dict(batch_size=4)\n',
         "custom_hooks = _base_.custom_hooks + [dict(type='StartHook', shift=False)]\n")]
     assert len({first, *others}) == 7
+    with open(source, 'a') as file:
+        file.write('train_cfg = dict(max_iters=5)\n')
+    assert written("start_from = 'resnet-18'\n") not in others  # and what it starts from counts
 
 
 def test_expand():
