@@ -6,6 +6,7 @@ prints a table. Trains nothing.
 
 import argparse
 import contextlib
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -102,17 +103,17 @@ def replaced(methods: Dict[str, Callable]) -> Iterator[None]:
         yield
 
 
-def figure(cfg: Config, weights: Path, variant: Variant) -> float:
+def figure(cfg: Config, weights: Path, variant: Variant, folder: str) -> float:
     """mIoU in percent."""
     cfg = cfg.copy()
     cfg.merge_from_dict(variant.options)
     if variant.rows:
         pipeline = cfg.test_dataloader.dataset.pipeline
         cfg.test_dataloader.dataset.pipeline = [*pipeline[:-1], dict(type='UpperRows', rows=variant.rows), pipeline[-1]]
-    with tempfile.TemporaryDirectory() as folder:
-        cfg.work_dir, cfg.load_from, cfg.experiment_name = folder, str(weights), Path(folder).name
-        with replaced(variant.methods):
-            return Runner.from_cfg(cfg).test()[next(iter(TASKS[TASK].metrics))]
+    cfg.work_dir, cfg.load_from = folder, str(weights)
+    cfg.experiment_name = f'{cfg.filename}_{weights.parent.name}_{VARIANTS.index(variant)}'.replace('/', '_')
+    with replaced(variant.methods):
+        return Runner.from_cfg(cfg).test()[next(iter(TASKS[TASK].metrics))]
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -126,14 +127,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         if finished_fingerprint(args.out / run.name) != digest(run.config()):
             parser.error(f'--out must have the weights of {run.name}, which run.py makes, got --out {args.out}')
     figures = {}
-    for run in runs:
-        cfg = Config.fromfile(run.config())
-        cfg.merge_from_dict(data_options(TASK, args.data))
-        for variant in VARIANTS:
-            if run.row == RESNET or not variant.methods:  # others have no ACmix
-                value = figure(cfg, args.out / run.name / 'weights.pth', variant)
-                figures.setdefault((variant.name, run.row), []).append(value)
-                print(f'{run.name}, {variant.name}: {value:.2f}', flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for run, variant in itertools.product(runs, VARIANTS):
+            if run.row != RESNET and variant.methods:  # it has no ACmix
+                continue
+            cfg = Config.fromfile(run.config())
+            cfg.merge_from_dict(data_options(TASK, args.data))
+            value = figure(cfg, args.out / run.name / 'weights.pth', variant, folder)
+            figures.setdefault((variant.name, run.row), []).append(value)
+            print(f'{run.name}, {variant.name}: {value:.2f}', flush=True)
     lines = [['mIoU', label(RESNET), label(PLAIN)], ['---'] * 3]
     for variant in VARIANTS:
         values = [figures.get((variant.name, row)) for row in (RESNET, PLAIN)]
