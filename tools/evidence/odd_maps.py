@@ -33,7 +33,7 @@ CROP = TASKS[TASK].shape[0]
 continued, attend, convolve, code = ACmix._continued, ACmix._attend, ACmix._convolve, ACmix.position_code
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(force=True)
 class UpperRows(BaseTransform):
     """Leaves the first ``rows`` rows of an image and its labels."""
 
