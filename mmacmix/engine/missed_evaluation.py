@@ -4,6 +4,7 @@ mmengine writes a checkpoint before it evaluates, and goes on after the evaluati
 missing, the last one for good, and with it perhaps the best checkpoint.
 """
 
+import os
 import os.path as osp
 
 from mmengine.dist import broadcast_object_list
@@ -17,6 +18,12 @@ MARK = 'last_evaluation'
 def mark_evaluation(runner: Runner, backend: LocalBackend) -> None:
     """Notes that the evaluation after the iteration that the runner is at is finished. For the main process."""
     backend.put_text(str(runner.iter), osp.join(runner.work_dir, MARK))
+
+
+def forget_evaluations(runner: Runner) -> None:
+    """Removes the note of an earlier run in the same folder. For the main process."""
+    if osp.isfile(osp.join(runner.work_dir, MARK)):
+        os.remove(osp.join(runner.work_dir, MARK))
 
 
 def missed_evaluation(runner: Runner) -> bool:

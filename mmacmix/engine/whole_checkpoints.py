@@ -13,7 +13,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmacmix.engine.missed_evaluation import MARK, mark_evaluation, missed_evaluation
+from mmacmix.engine.missed_evaluation import forget_evaluations, mark_evaluation, missed_evaluation
 from mmacmix.registry import HOOKS
 
 BACKEND = 'mmacmix.whole_files'
@@ -90,9 +90,8 @@ class WholeCheckpointHook(CheckpointHook):
         if missed_evaluation(runner):
             runner.logger.info(f'The evaluation after iteration {runner.iter} was not finished; it comes first.')
             runner.val_loop.run()
-        mark = osp.join(runner.work_dir, MARK)
-        if not runner.iter and is_main_process() and osp.isfile(mark):  # of an earlier run
-            os.remove(mark)
+        if not runner.iter and is_main_process():
+            forget_evaluations(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         super().after_val_epoch(runner, metrics)

@@ -37,7 +37,7 @@ class Stage:
     def __init__(self, folder, fingerprint):
         self.folder = folder
         self.fingerprint = fingerprint
-        found = self._read()
+        found = _read(folder)
         if found is None or found['fingerprint'] != fingerprint:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -55,13 +55,6 @@ class Stage:
         self.finished = kind is None
         self._write()
 
-    def _read(self):
-        try:
-            found = json.loads((self.folder / 'stage.json').read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        return found if {'fingerprint', 'seconds', 'finished'} <= set(found) else None
-
     def _write(self):
         content = {
             'fingerprint': self.fingerprint,
@@ -75,9 +68,17 @@ class Stage:
 
 def finished_fingerprint(folder):
     """The fingerprint that a finished stage of this folder was made with, or None."""
-    path = folder / 'stage.json'
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    return found.get('fingerprint') if found.get('finished') else None
+    found = _read(folder)
+    return found['fingerprint'] if found and found['finished'] else None
+
+
+def _read(folder):
+    """What a stage wrote of itself, or None where there is nothing whole."""
+    try:
+        found = json.loads((folder / 'stage.json').read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return found if {'fingerprint', 'seconds', 'finished'} <= set(found) else None
 
 
 def fingerprint(*parts):
