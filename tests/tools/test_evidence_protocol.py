@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / 'tools'), str(ROOT / 'tools' / 'evidence')]
 import rows  # noqa: E402
+from evidence.bfloat16 import BFloat16OptimWrapper  # noqa: E402, F401
 from evidence.classwise_iou import ClasswiseIoU  # noqa: E402
 from evidence.hooks import StartHook  # noqa: E402
 from evidence.plain_resnet import PlainResNet  # noqa: E402
@@ -66,21 +67,62 @@ def test_rows_differ_in_backbone_and_start_alone(run):
     assert ('start_from' in cfg_of(run)) == run.row.endswith(('_warm', '-on'))
 
 
-def test_what_the_groups_but_pass_have_narrower():
-    wide, narrow = ({task: cfg_of(rows.Run(task, row, 0)).to_dict() for task in rows.TASKS}
-                    for row in (rows.RESNET, rows.HALF))
-    for models in (wide, narrow):
-        for cfg in models.values():
-            cfg['model'].pop('backbone')
-            cfg['model']['neck'].pop('in_channels')
-    assert wide['camvid'] == narrow['camvid']
-    head = narrow['bccd']['model']['bbox_head']
-    neck = narrow['bccd']['model']['neck']
-    text = f'{neck["out_channels"]} channels in neck and head, {head["stacked_convs"]} convolutions'
-    assert text in ' '.join(PAGE.split())
-    neck['out_channels'] = 256
-    head.update(in_channels=256, feat_channels=256, stacked_convs=4)
-    assert wide['bccd'] == narrow['bccd']
+def test_what_is_smaller_in_the_groups_but_pass():
+    """Sizes are as the page says, and all else is as in `pass`."""
+    text = ' '.join(PAGE.split())
+    wide, small = ({task: cfg_of(rows.Run(task, row, 0)) for task in rows.TASKS} for row in (rows.RESNET, rows.HALF))
+    det, seg = (small[task].model for task in rows.TASKS)
+    assert det.neck.out_channels == seg.neck.out_channels == det.bbox_head.feat_channels
+    assert (f'{det.neck.out_channels} channels in the neck, {det.bbox_head.feat_channels} channels and '
+            f'{det.bbox_head.stacked_convs} convolutions in RetinaNet\'s head, {seg.decode_head.channels} channels in '
+            'that of Semantic FPN') in text
+    anchors, before = (cfg['bccd'].model.bbox_head.anchor_generator.octave_base_scale for cfg in (small, wide))
+    assert anchors * 2 == before
+    sizes = {}
+    for task, cfg in small.items():
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            resize, = (step for step in loader.dataset.pipeline if step.type == 'Resize')
+            sizes[task] = resize.scale
+            assert resize.keep_ratio
+        assert cfg.optim_wrapper.type == 'BFloat16OptimWrapper' and wide[task].optim_wrapper.type == 'OptimWrapper'
+    crop = small['camvid'].train_pipeline[3].crop_size
+    assert '({} x {}; CamVid: {} x {}, crops of {} x {})'.format(*sizes['bccd'], *sizes['camvid'], *crop) in text
+    assert rows.Run('camvid', rows.HALF, 0).shape == crop == seg.data_preprocessor.size
+    assert rows.Run('bccd', rows.HALF, 0).shape == (-(-sizes['bccd'][1] // 32) * 32, sizes['bccd'][0])
+    assert rows.Run('bccd', rows.RESNET, 0).shape == rows.TASKS['bccd'].shape
+
+    # With those put back, nothing differs.
+    det.neck.out_channels = 256
+    det.bbox_head.update(in_channels=256, feat_channels=256, stacked_convs=4)
+    det.bbox_head.anchor_generator.octave_base_scale = before
+    seg.data_preprocessor.size = (256, 256)
+    seg.neck.out_channels = 128
+    seg.decode_head.update(in_channels=[128] * 4, channels=64)
+    for task in rows.TASKS:
+        rest = []
+        for cfg in (wide[task], small[task]):
+            model = cfg.model.to_dict()
+            model.pop('backbone')
+            model['neck'].pop('in_channels')
+            loaders = [cfg[f'{split}_dataloader'].to_dict() for split in ('train', 'val', 'test')]
+            for loader in loaders:
+                steps = loader['dataset'].pop('pipeline')
+                loader['steps'] = [step['type'] for step in steps if step['type'] != 'Resize']
+            optimizer = {**cfg.optim_wrapper.to_dict(), 'type': None}
+            rest.append((model, loaders, optimizer, cfg.param_scheduler, cfg.train_cfg, cfg.val_evaluator))
+        assert rest[0] == rest[1]
+
+
+def test_bfloat16_is_of_the_loss_alone():
+    model = torch.nn.Linear(4, 4)
+    wrapper = build_optim_wrapper(
+        model, dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1.)))
+    with wrapper.optim_context(model):
+        loss = model(torch.ones(1, 4))
+        assert loss.dtype == torch.bfloat16
+    wrapper.backward(loss.float().sum())
+    assert model.weight.dtype == model.weight.grad.dtype == torch.float32
+    assert model(torch.ones(1, 4)).dtype == torch.float32
 
 
 @pytest.mark.parametrize('task, example', [('bccd', 'retinanet_bccd'), ('camvid', 'fpn_camvid')])

@@ -45,7 +45,7 @@ def _noted(folder: Path) -> List[Dict[str, str]]:
 def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Dict[str, str]:
     """Facts of a run: what was trained, on what, and what the model costs for one image as in training."""
     cfg = load(str(config))
-    parts = {row.title: row.part for row in count_model(build(cfg), *TASKS[run.task].shape)}
+    parts = {row.title: row.part for row in count_model(build(cfg), *run.shape)}
     backbone = next(part for title, part in parts.items() if title.startswith('backbone '))
     facts = dict(
         task=run.task, row=run.row, seed=run.seed, config=digest, **more,

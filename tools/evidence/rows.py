@@ -18,7 +18,7 @@ class Task(NamedTuple):
         metrics: Names in the log and in tables, the first decides.
         per_class: What the log's names of figures by class begin and end with.
         factor: Of figures, to percent.
-        shape: Height and width of an image in training, for multiply-adds.
+        shape: Height and width of an image in training, for multiply-adds; `small` rows have half of both.
         kind: As tools/demo/pictures.py calls it.
         anchor: What a plain ResNet-18 reached with this schedule before, in percent.
     """
@@ -105,6 +105,17 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         return f'{self.task}_{self.row}_seed{self.seed}'
+
+    @property
+    def small(self) -> bool:
+        """Whether images, neck and head are smaller than in the group `pass`."""
+        return self.row not in GROUPS['pass'].rows
+
+    @property
+    def shape(self) -> Tuple[int, int]:
+        """Height and width of an image in training."""
+        height, width = TASKS[self.task].shape
+        return (height // 2, width // 2) if self.small else (height, width)
 
     def config(self, configs: Path = CONFIGS) -> Path:
         return configs / f'{self.task}_{self.row}.py'

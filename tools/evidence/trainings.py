@@ -13,7 +13,7 @@ from typing import Iterator, List, Optional
 import run_files
 from facts import code_of, facts_of, keep_weights, log_of, note_code
 from mmengine.config import Config
-from rows import TASKS, Run, data_options, digest
+from rows import Run, data_options, digest
 from stages import Stage, StepFailed
 from stages import run as run_program
 from warm_start import make_start
@@ -138,7 +138,7 @@ class Trainings:
         with self._taken(source, wait=True) as lock:
             self._do(source, lock)
         plain = Config.fromfile(source.config(self.args.configs))
-        difference = make_start(plain, cfg, weights, folder / 'start.pth', run.seed, TASKS[run.task].shape)
+        difference = make_start(plain, cfg, weights, folder / 'start.pth', run.seed, run.shape)
         return dict(start_from=source.row, start_difference=f'{difference:.1e}')
 
     @contextlib.contextmanager

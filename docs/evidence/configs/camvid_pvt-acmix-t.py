@@ -1,6 +1,6 @@
 # Semantic FPN, PVT-ACmix-T, CamVid. Results: docs/evidence.md.
 # python tools/train.py docs/evidence/configs/camvid_pvt-acmix-t.py
-_base_ = '_base_/camvid.py'
+_base_ = '_base_/camvid_small.py'
 model = dict(
     backbone=dict(_delete_=True, type='mmacmix.PVTACmix', arch='tiny', drop_path_rate=0.),
     neck=dict(in_channels=[64, 128, 320, 512]))

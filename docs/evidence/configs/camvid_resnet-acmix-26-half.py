@@ -1,6 +1,6 @@
 # Semantic FPN, ResNet-ACmix-26 of half width, CamVid. Results: docs/evidence.md.
 # python tools/train.py docs/evidence/configs/camvid_resnet-acmix-26-half.py
-_base_ = 'camvid_resnet-acmix-26.py'
+_base_ = '_base_/camvid_small.py'
 model = dict(
-    backbone=dict(stem_channels=32, base_channels=32),
+    backbone=dict(_delete_=True, type='mmacmix.ResNetACmix', depth=26, stem_channels=32, base_channels=32),
     neck=dict(in_channels=[128, 256, 512, 1024]))

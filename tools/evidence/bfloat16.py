@@ -1,0 +1,26 @@
+"""Trainings of docs/evidence.md in bfloat16, on a CPU too."""
+
+import contextlib
+from typing import Iterator
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.runner import autocast
+from torch import nn
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Computes losses under autocast to bfloat16, which needs no scale of the loss.
+
+    It is AmpOptimWrapper with ``dtype='bfloat16'`` on any device: mmengine's own refuses to train on a CPU.
+
+    Args:
+        optimizer, accumulative_counts, clip_grad: As of OptimWrapper.
+    """
+
+    @contextlib.contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            yield
