@@ -222,7 +222,8 @@ def test_a_step(run):
         batch = dict(inputs=images, data_samples=samples)
     else:
         from mmdet.testing import demo_mm_inputs
-        batch = demo_mm_inputs(2, [[3, 64, 64]] * 2, num_items=[2, 2], num_classes=3)
+        # Not smaller: see BFloat16OptimWrapper.
+        batch = demo_mm_inputs(2, [[3, 128, 128]] * 2, num_items=[2, 2], num_classes=3)
     model = MODELS.build(cfg.model)
     model.init_weights()
     before = [parameter.detach().clone() for parameter in model.parameters()]
