@@ -130,6 +130,31 @@ def test_verdict():
     assert 'mIoU 38.48 against 38.5' in verdict([38.48] * 3, [30, 30, 30])
 
 
+def test_comparison():
+    rule = '* Swin-ACmix, 64 channels against Swin-ACmix, 64 channels, attention alone: '
+    swin, alone = rows.GROUPS['swin'].rows
+
+    def said(ours, theirs):
+        runs = {Run('camvid', row, seed): made_up(Run('camvid', row, seed), value)
+                for row, values in ((swin, ours), (alone, theirs)) for seed, value in enumerate(values)}
+        return results.Results('camvid', runs).comparison((swin, alone))
+
+    assert said([41., 42., 43.], [40., 40.5, 41.]) == f'{rule}+1.50 mIoU, the larger deviation is 1.00: better'
+    assert said([41., 42., 43.], [43., 43.5, 44.]) == f'{rule}-1.50 mIoU, the larger deviation is 1.00: worse'
+    assert said([41., 42., 43.], [40.9, 41., 41.1]) == f'{rule}+1.00 mIoU, the larger deviation is 1.00: no difference'
+    assert said([41., 42., 43.], [40., 40.5]) == ''
+
+
+def test_start_of_warm_models():
+    warm, on, cold, _ = rows.GROUPS['swin-warm'].rows
+    runs = {Run('camvid', row, 0): made_up(Run('camvid', row, 0), 40.) for row in (warm, on, cold)}
+    assert results.Results('camvid', runs).start((warm, on, cold)) == ''
+    runs[Run('camvid', warm, 0)].facts['start_difference'] = '1.9e-06'
+    runs[Run('camvid', on, 0)].facts['start_difference'] = '0.0e+00'
+    text = results.Results('camvid', runs).start((warm, on, cold))
+    assert 'differed by 2e-06 of the largest entry at most' in text
+
+
 def test_other_seeds_do_not_count():
     runs = {Run('camvid', row, seed): made_up(Run('camvid', row, seed), 40.)
             for row, seeds in ((OURS, (0, 1, 7)), (PLAIN, (0, 1, 2))) for seed in seeds}

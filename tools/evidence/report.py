@@ -71,8 +71,8 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
             if len(rows) < 2:  # nothing to compare
                 continue
             parts += [f'#### {known.title.split(",")[0]}: {group.title}', results.table(rows)]
-            if name == 'pass':
-                parts.append(results.verdict())
+            said = [results.verdict()] if name == 'pass' else [results.comparison(rows), results.start(rows)]
+            parts.append('\n'.join(text for text in said if text))
             if f'{task}_{name}' in pictures:
                 parts.append(f'![{group.title}: loss, and {next(iter(known.metrics.values()))} on held-out images, '
                              f'against steps and minutes]({pictures[f"{task}_{name}"]})')
@@ -85,7 +85,7 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
         parts.append(provenance(runs))
     if stale:
         parts.append(f'Left out, because their configs have changed since: {", ".join(stale)}.')
-    return '\n\n'.join(parts)
+    return '\n\n'.join(part for part in parts if part)
 
 
 def provenance(runs: Dict[Run, run_files.RunFile]) -> str:

@@ -3,7 +3,7 @@
 import statistics
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
-from rows import TASKS, Run, label
+from rows import ROWS, TASKS, Run, label
 from run_files import RunFile
 
 #: Seeds of the protocol; runs with others do not count.
@@ -44,7 +44,7 @@ class Results:
     def __init__(self, task: str, runs: Dict[Run, RunFile]) -> None:
         self.task = TASKS[task]
         self.rows: Dict[str, List[RunFile]] = {}
-        for run in sorted(runs):
+        for run in sorted(runs, key=lambda run: (ROWS.index(run.row), run.seed)):
             if run.task == task and run.seed in SEEDS:
                 self.rows.setdefault(run.row, []).append(runs[run])
 
@@ -90,6 +90,30 @@ class Results:
         for row in self.rows:
             lines.append([label(row), *(f'{self.final(row, name).mean:.1f}' for name in names)])
         return markdown(lines)
+
+    def comparison(self, rows: Sequence[str]) -> str:
+        """The first row against every other, by the rule of the protocol; empty while seeds are missing."""
+        first, *others = rows
+        lines = []
+        for other in others:
+            if min(len(self.rows[row]) for row in (first, other)) < len(SEEDS):
+                continue
+            metric, name = next(iter(self.task.metrics.items()))
+            a, b = self.final(first, metric), self.final(other, metric)
+            apart, allowed = a.mean - b.mean, max(a.deviation, b.deviation)
+            answer = 'no difference' if abs(apart) <= allowed else 'better' if apart > 0 else 'worse'
+            lines.append(f'* {label(first)} against {label(other)}: {apart:+.2f} {name}, the larger deviation is '
+                         f'{allowed:.2f}: {answer}')
+        return '\n'.join(lines)
+
+    def start(self, rows: Sequence[str]) -> str:
+        """How far the maps of models that started from a trained one were from its own; empty if none did."""
+        apart = [float(content.facts['start_difference']) for row in rows for content in self.rows[row]
+                 if 'start_difference' in content.facts]
+        if not apart:
+            return ''
+        return (f'* At step 0 the maps of these models and of the trained one that they started from differed by '
+                f'{max(apart):.0e} of the largest entry at most.')
 
     def verdict(self) -> str:
         """Whether ResNet-ACmix-26 passes, by the rule of the protocol."""
