@@ -145,6 +145,22 @@ def test_comparison():
     assert said([41., 42., 43.], [40., 40.5]) == ''
 
 
+def test_rates_at_the_end():
+    row, other = rows.HALF, f'{rows.HALF}_rates-1-0'
+    runs = {}
+    for seed, rate in enumerate((0.4, 0.6)):
+        runs[Run('camvid', row, seed)] = content = made_up(Run('camvid', row, seed), 40.)
+        content.series.update({
+            'mixing_rates/layer1.0.conv2.attention': [(0, 9.), (600, rate)],
+            'mixing_rates/layer2.0.conv2.attention': [(0, 9.), (600, 0.5)],
+            'mixing_rates/layer1.0.conv2.convolution': [(0, 9.), (600, -rate)]})
+    runs[Run('camvid', other, 0)] = made_up(Run('camvid', other, 0), 40.)
+    found = results.Results('camvid', runs)
+    assert found.rates([row, other]).splitlines()[2:] == [
+        '| ResNet-ACmix-26 of half width | 0.50 (0.40 to 0.60) | -0.50 (-0.60 to -0.40) |']
+    assert found.rates([other]) == ''
+
+
 def test_start_of_warm_models():
     warm, on, cold, _ = rows.GROUPS['swin-warm'].rows
     runs = {Run('camvid', row, 0): made_up(Run('camvid', row, 0), 40.) for row in (warm, on, cold)}

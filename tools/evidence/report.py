@@ -73,6 +73,8 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
             parts += [f'#### {known.title.split(",")[0]}: {group.title}', results.table(rows)]
             said = [results.verdict()] if name == 'pass' else [results.comparison(rows), results.start(rows)]
             parts.append('\n'.join(text for text in said if text))
+            if name == 'start':
+                parts.append(results.rates(rows))
             if f'{task}_{name}' in pictures:
                 parts.append(f'![{group.title}: loss, and {next(iter(known.metrics.values()))} on held-out images, '
                              f'against steps and minutes]({pictures[f"{task}_{name}"]})')

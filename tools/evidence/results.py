@@ -91,6 +91,18 @@ class Results:
             lines.append([label(row), *(f'{self.final(row, name).mean:.1f}' for name in names)])
         return markdown(lines)
 
+    def rates(self, rows: Sequence[str]) -> str:
+        """Rates at the end, over all layers and seeds; empty if no row has any."""
+        lines = [['backbone', 'rate of attention at the end', 'rate of convolution at the end'], ['---'] * 3]
+        for row in rows:
+            ends = {path: [content.last(name) for content in self.rows[row] for name in content.series
+                           if name.startswith('mixing_rates/') and name.endswith(f'.{path}')]
+                    for path in ('attention', 'convolution')}
+            if all(ends.values()):
+                lines.append([label(row), *(
+                    f'{s.mean:.2f} ({s.least:.2f} to {s.most:.2f})' for s in map(spread, ends.values()))])
+        return markdown(lines) if len(lines) > 2 else ''
+
     def comparison(self, rows: Sequence[str]) -> str:
         """The first row against every other, by the rule of the protocol; empty while seeds are missing."""
         first, *others = rows
