@@ -103,7 +103,7 @@ def make_environment(stack):
     run_step('[1/7] an empty environment', [sys.executable, '-m', 'venv', str(VENV)])
     run_step('[2/7] torch and build tools (a download of several hundred MB)',
              install('torch', 'setuptools', 'wheel', 'ninja'))
-    run_step('[3/7] mmcv: where no wheel fits it is compiled from its sdist, about 8 minutes on '
+    run_step('[3/7] mmcv: where no wheel fits it is compiled from its sdist, 8 to 15 minutes on '
              '2 cores; pip keeps the result for later environments',
              install('-v', '--no-build-isolation', stack.mmcv), MMCV_WITH_OPS='1')
     run_step('[4/7] mmdet, mmsegmentation, openmim, onnxruntime, sphinx and the tools of the tests', install(*files))
@@ -134,7 +134,7 @@ def make_pretrain_environment(requirements):
 
 def rebuild_mmcv(name):
     """Compile mmcv again: the one at hand, from pip's cache, was built against another torch."""
-    say('      mmcv.ops does not work with this torch: compiling mmcv again (about 8 minutes on '
+    say('      mmcv.ops does not work with this torch: compiling mmcv again (8 to 15 minutes on '
         '2 cores)')
     # Fails only where pip has no cache, which then holds no stale wheel either.
     subprocess.run(pip_command(venv_python(), 'cache', 'remove', name.replace('-', '_')), capture_output=True)
