@@ -1,5 +1,8 @@
 """docs/evidence.md says what the configs of its rows do, and the rows differ in their backbones alone."""
+import contextlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +13,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / 'tools'), str(ROOT / 'tools' / 'evidence')]
+TOOLS = ROOT / 'tools'
+sys.path += [str(TOOLS), *(str(TOOLS / name) for name in ('evidence', 'demo', 'benchmarks', 'analysis_tools'))]
 import rows  # noqa: E402
 from evidence.bfloat16 import BFloat16OptimWrapper  # noqa: E402, F401
 from evidence.classwise_iou import ClasswiseIoU  # noqa: E402
@@ -47,6 +51,40 @@ def test_header(run):
     assert second == f'# python tools/train.py docs/evidence/configs/{run.config().name}'
 
 
+#: Of a row: what it has of paths, StartHook, decay of the rates and start_from.
+VARIANTS = {
+    'attention': dict(paths=('attention',)),
+    'convolution': dict(paths=('convolution',)),
+    'no-shift': dict(hook=dict(type='StartHook', shift=False)),
+    'rates-1-0': dict(hook=dict(type='StartHook', rates=(1., 0.))),
+    'rates-1-1': dict(hook=dict(type='StartHook', rates=(1., 1.))),
+    'rates-decay': dict(decay=1.),
+    'rates-decay-long': dict(decay=dict(bccd=71000., camvid=31500.)),
+    'warm': dict(start_from='attention'),
+    'attention-on': dict(paths=('attention',), start_from='attention'),
+}
+
+
+@pytest.mark.parametrize('run', ALL, ids=lambda run: run.name)
+def test_row_is_what_its_name_says(run):
+    base, _, name = run.row.partition('_')
+    variant = VARIANTS.get(name, {})
+    assert variant or not name
+    cfg = cfg_of(run)
+    assert cfg.model.backbone.get('paths') == variant.get('paths')
+    assert [hook for hook in cfg.custom_hooks if hook['type'] == 'StartHook'] == [
+        hook for hook in (variant.get('hook'),) if hook]
+    decay = variant.get('decay', 0.)
+    decay = decay[run.task] if isinstance(decay, dict) else decay
+    keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert keys.rate1.decay_mult == keys.rate2.decay_mult == decay
+    assert cfg.get('start_from') == (f'{base}_{variant["start_from"]}' if 'start_from' in variant else None)
+    # And the rest of the backbone is that of the row without a variant.
+    first = cfg_of(rows.Run(run.task, base, 0)).model.backbone.to_dict()
+    assert {**cfg.model.backbone.to_dict(), 'paths': None} == {**first, 'paths': None}
+    assert run.small == (base not in ('resnet-acmix-26', 'resnet-26', 'resnet-18'))
+
+
 @pytest.mark.parametrize('run', ALL, ids=lambda run: run.name)
 def test_rows_differ_in_backbone_and_start_alone(run):
     def rest(cfg):
@@ -57,6 +95,9 @@ def test_rows_differ_in_backbone_and_start_alone(run):
             assert keys.rate1.decay_mult == keys.rate2.decay_mult
             keys.update(rate1=dict(decay_mult=0.), rate2=dict(decay_mult=0.))
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'StartHook']
+        if run.row.startswith(rows.SAN):
+            assert cfg.optim_wrapper.type in ('OptimWrapper', 'BFloat16OptimWrapper')
+            cfg.optim_wrapper.type = None
         return {key: value for key, value in cfg.to_dict().items() if key not in ('start_from', 'arch')}
 
     first = rows.RESNET if run.row in rows.GROUPS['pass'].rows else rows.HALF
@@ -84,6 +125,12 @@ def test_what_is_smaller_in_the_groups_but_pass():
             resize, = (step for step in loader.dataset.pipeline if step.type == 'Resize')
             sizes[task] = resize.scale
             assert resize.keep_ratio
+            names = [step.type for step in loader.dataset.pipeline]
+            if loader is cfg.train_dataloader:  # labels are made smaller too
+                assert names.index('Resize') == names.index('LoadAnnotations') + 1
+            else:  # what is found is held against labels of the size that they have
+                assert names.index('Resize') == names.index('LoadAnnotations') - 1
+        assert cfg_of(rows.Run(task, rows.SAN, 0)).optim_wrapper.type == 'OptimWrapper'
         assert cfg.optim_wrapper.type == 'BFloat16OptimWrapper' and wide[task].optim_wrapper.type == 'OptimWrapper'
     crop = small['camvid'].train_pipeline[3].crop_size
     assert '({} x {}; CamVid: {} x {}, crops of {} x {})'.format(*sizes['bccd'], *sizes['camvid'], *crop) in text
@@ -107,22 +154,65 @@ def test_what_is_smaller_in_the_groups_but_pass():
             loaders = [cfg[f'{split}_dataloader'].to_dict() for split in ('train', 'val', 'test')]
             for loader in loaders:
                 steps = loader['dataset'].pop('pipeline')
-                loader['steps'] = [step['type'] for step in steps if step['type'] != 'Resize']
+                loader['steps'] = [{**step, 'crop_size': None} for step in steps if step['type'] != 'Resize']
             optimizer = {**cfg.optim_wrapper.to_dict(), 'type': None}
-            rest.append((model, loaders, optimizer, cfg.param_scheduler, cfg.train_cfg, cfg.val_evaluator))
+            imports = [name for name in cfg.custom_imports.imports if name != 'evidence.bfloat16']
+            rest.append((model, loaders, optimizer, cfg.param_scheduler, cfg.train_cfg, cfg.val_evaluator, imports,
+                         cfg.custom_hooks, cfg.default_hooks))
         assert rest[0] == rest[1]
 
 
 def test_bfloat16_is_of_the_loss_alone():
+    torch.manual_seed(0)
     model = torch.nn.Linear(4, 4)
     wrapper = build_optim_wrapper(
-        model, dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1.)))
+        model, dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1e-3)))
+    before = model.weight.detach().clone()
     with wrapper.optim_context(model):
         loss = model(torch.ones(1, 4))
         assert loss.dtype == torch.bfloat16
     wrapper.backward(loss.float().sum())
     assert model.weight.dtype == model.weight.grad.dtype == torch.float32
     assert model(torch.ones(1, 4)).dtype == torch.float32
+    wrapper.step()
+    assert 0 < (model.weight - before).norm() < 1.01e-4
+
+
+def test_bfloat16_accumulates_without_synchronising():
+    class Replicated(torch.nn.Linear):
+        waited = 0
+
+        @contextlib.contextmanager
+        def no_sync(self):
+            self.waited += 1
+            yield
+
+    model = Replicated(4, 4)
+    wrapper = build_optim_wrapper(
+        model, dict(type='BFloat16OptimWrapper', accumulative_counts=2, optimizer=dict(type='SGD', lr=0.1)))
+    for _ in range(4):
+        with wrapper.optim_context(model):
+            loss = model(torch.ones(1, 4)).float().sum()
+        wrapper.update_params(loss)
+    assert model.waited == 2
+
+
+@pytest.mark.parametrize('task', rows.TASKS)
+def test_small_configs_import_what_they_name(task):
+    """In a process of their own, where no test has registered anything."""
+    code = """
+import sys
+from mmengine.config import Config
+from mmengine.registry import HOOKS, METRICS, OPTIM_WRAPPERS
+
+cfg = Config.fromfile(sys.argv[1])
+assert OPTIM_WRAPPERS.get(cfg.optim_wrapper.type)
+assert all(HOOKS.get(hook.type) for hook in cfg.custom_hooks)
+assert cfg.default_scope == 'mmdet' or METRICS.get(cfg.val_evaluator.type)
+"""
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / 'tools')]))
+    config = rows.Run(task, f'{rows.HALF}_no-shift', 0).config()
+    subprocess.run([sys.executable, '-c', code, str(config)], check=True, env=env, timeout=300)
 
 
 @pytest.mark.parametrize('task, example', [('bccd', 'retinanet_bccd'), ('camvid', 'fpn_camvid')])
@@ -232,6 +322,17 @@ def test_a_step(run):
     assert sum(not torch.equal(a, b) for a, b in zip(before, model.parameters())) > 0.8 * len(before)
 
 
+@pytest.mark.parametrize('run', [run for run in ALL if run.row in (rows.RESNET, rows.HALF)], ids=lambda run: run.name)
+def test_costs_are_those_of_an_image_as_in_training(run, monkeypatch):
+    import facts
+
+    shapes = []
+    count = facts.count_model
+    monkeypatch.setattr(facts, 'count_model', lambda model, *shape: shapes.append(shape) or count(model, *shape))
+    found = facts.facts_of(run, run.config(), 'digest', {})
+    assert shapes == [run.shape] and 0 < int(found['backbone_multiply_adds']) < int(found['multiply_adds'])
+
+
 def test_digest_follows_what_decides(tmp_path):
     def written(text):
         path = tmp_path / 'camvid_resnet-26.py'
@@ -247,8 +348,11 @@ def test_digest_follows_what_decides(tmp_path):
     others = [written(text) for text in (
         'model = dict(backbone=dict(depth=38))\n', 'optim_wrapper = dict(optimizer=dict(lr=1.))\n',
         'train_cfg = dict(max_iters=5)\n', "start_from = 'resnet-18'\n", 'train_dataloader = dict(batch_size=4)\n',
-        "custom_hooks = _base_.custom_hooks + [dict(type='StartHook', shift=False)]\n")]
-    assert len({first, *others}) == 7
+        "custom_hooks = _base_.custom_hooks + [dict(type='StartHook', shift=False)]\n",
+        "custom_hooks = _base_.custom_hooks + [dict(type='EMAHook')]\n", "load_from = 'x.pth'\n",
+        'randomness = dict(deterministic=True)\n')]
+    assert len({first, *others}) == 10
+    assert written('randomness = dict(seed=5)\n') == first
     with open(source, 'a') as file:
         file.write('train_cfg = dict(max_iters=5)\n')
     assert written("start_from = 'resnet-18'\n") not in others  # and what it starts from counts

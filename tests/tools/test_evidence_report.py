@@ -1,5 +1,6 @@
 """Tables, verdict and curves come from the CSV files alone; the files here are made up."""
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,9 +88,9 @@ def test_tables(report, folder):
     text = call(report, folder)
     assert text.startswith('Before.\n') and text.endswith('After.\n') and 'old' not in text and 'BCCD' not in text
     assert ('| ResNet-ACmix-26 | 3 | 41.0 ± 1.0 (40.0 to 42.0) | 80.0 ± 0.0 (80.0 to 80.0) | 12.34 | 8.44 | 5.67 | '
-            '2.21 | 20.0 | 1000 |') in text
+            '2.21 | 20.0 ± 0.0 (20.0 to 20.0) | 1000 |') in text
     assert '| ResNet-26 | 3 | 40.0 ± 1.7 (39.0 to 42.0) |' in text
-    assert '| backbone | sky | road |' in text and '| ResNet-26 | 90.0 | 70.0 |' in text
+    assert '| backbone | seeds | sky | road |' in text and '| ResNet-26 | 3 | 90.0 | 70.0 |' in text
     assert '6 runs; commit abc; torch 2.0, mmcv 2, mmdet 3, mmseg 1; on a machine, with 1 thread(s) each' in text
     assert text.count(': passed') == 2 and '* all of it: **passed**' in text
     assert '![ResNet-ACmix-26 and plain ResNets: loss, and mIoU on held-out images, against steps and minutes]' \
@@ -102,7 +103,7 @@ def test_tables(report, folder):
 def test_bccd_in_percent(report, folder):
     write_all(folder / 'runs', 'bccd', {OURS: [40., 41., 42.], PLAIN: [45., 45., 45.]})
     text = call(report, folder)
-    assert '| ResNet-ACmix-26 | 3 | 41.0 ± 1.0 (40.0 to 42.0) | 60.0' in text and '| ResNet-26 | 50.0 |' in text
+    assert '| ResNet-ACmix-26 | 3 | 41.0 ± 1.0 (40.0 to 42.0) | 60.0' in text and '| ResNet-26 | 3 | 50.0 |' in text
     assert '* AP 41.00 against 45.00 of ResNet-26, which may be at most 1.00 (the larger deviation) more: ' \
            'not passed' in text
     assert '* AP 41.00 against 38.9 of the first ResNet-18: passed' in text and '* all of it: **not passed**' in text
@@ -130,19 +131,58 @@ def test_verdict():
     assert 'mIoU 38.48 against 38.5' in verdict([38.48] * 3, [30, 30, 30])
 
 
+def runs_of(task, figures):
+    return {Run(task, row, seed): made_up(Run(task, row, seed), value)
+            for row, values in figures.items() for seed, value in enumerate(values)}
+
+
 def test_comparison():
     rule = '* Swin-ACmix, 64 channels against Swin-ACmix, 64 channels, attention alone: '
-    swin, alone = rows.GROUPS['swin'].rows
+    group = rows.GROUPS['swin']
 
-    def said(ours, theirs):
-        runs = {Run('camvid', row, seed): made_up(Run('camvid', row, seed), value)
-                for row, values in ((swin, ours), (alone, theirs)) for seed, value in enumerate(values)}
-        return results.Results('camvid', runs).comparison((swin, alone))
+    def said(ours, theirs, task='camvid'):
+        return results.Results(task, runs_of(task, dict(zip(group.rows, (ours, theirs))))).comparison(group)
 
-    assert said([41., 42., 43.], [40., 40.5, 41.]) == f'{rule}+1.50 mIoU, the larger deviation is 1.00: better'
-    assert said([41., 42., 43.], [43., 43.5, 44.]) == f'{rule}-1.50 mIoU, the larger deviation is 1.00: worse'
+    hint = 'the larger deviation is 1.00: a hint that it is'
+    assert said([41., 42., 43.], [40., 40.5, 41.]) == f'{rule}+1.50 mIoU, {hint} better'
+    assert said([41., 42., 43.], [43., 43.5, 44.]) == f'{rule}-1.50 mIoU, {hint} worse'
+    assert said([41., 42., 43.], [40., 40.5, 41.], 'bccd') == f'{rule}+1.50 AP, {hint} better'
     assert said([41., 42., 43.], [40.9, 41., 41.1]) == f'{rule}+1.00 mIoU, the larger deviation is 1.00: no difference'
-    assert said([41., 42., 43.], [40., 40.5]) == ''
+    assert said([41., 42., 43.], [40., 40.5]) == said([41., 42.], [40., 40.5, 41.]) == ''
+
+
+def test_warm_models_are_compared_with_what_was_trained_as_long(report, folder):
+    group = rows.GROUPS['swin-warm']
+    warm, on, cold, fresh = group.rows
+    for name in ('swin-warm', 'pvt-warm'):
+        assert [row.rpartition('_')[2] for row in (rows.GROUPS[name].rows[0], *rows.GROUPS[name].compared)] == [
+            'warm', 'attention-on']
+    runs = runs_of('camvid', {warm: [45., 45., 46.], on: [45., 45., 46.], cold: [40.] * 3, fresh: [40.] * 3})
+    text = results.Results('camvid', runs).comparison(group)
+    assert text.count('* ') == 1 and text.endswith('no difference')
+    del runs[Run('camvid', warm, 2)]
+    assert results.Results('camvid', runs).comparison(group) == ''
+    for run, content in runs.items():
+        content.facts.update({'start_difference': '1.9e-06'} if run.row == warm else {})
+        run_files.write(run_files.path_of(folder / 'runs', run), content)
+    assert 'differed by 1.9e-06 of the largest entry at most' in call(report, folder)
+
+
+def test_minutes_are_those_of_one_machine(report, folder):
+    runs = runs_of('camvid', {OURS: [40., 40., 40.], PLAIN: [40.]})
+    for seed, minutes in enumerate((10., 12., 50.)):
+        runs[Run('camvid', OURS, seed)].series['seconds'] = [(0, 0.), (600, minutes * 60)]
+    runs[Run('camvid', OURS, 2)].facts['device'] = runs[Run('camvid', PLAIN, 0)].facts['device'] = 'another'
+    runs[Run('camvid', OURS, 1)].facts['device'] = runs[Run('camvid', OURS, 0)].facts['device'] = 'a machine'
+    runs[Run('camvid', OURS, 0)].facts['threads'] = '1'
+    runs[Run('camvid', 'resnet-18', 0)] = made_up(Run('camvid', 'resnet-18', 0), 40.)
+    for run, content in runs.items():
+        run_files.write(run_files.path_of(folder / 'runs', run), content)
+    text = call(report, folder)
+    line = re.search(r'(?m)^\| ResNet-ACmix-26 \| 3 .*$', text).group()
+    assert '| 11.0 ± 1.4 (10.0 to 12.0) |' in line
+    assert re.search(r'(?m)^\| ResNet-26 \| 1 .* \|  \| 1000 \|$', text)
+    assert 'Minutes are those of runs on a machine, 1 thread(s) each.' in text
 
 
 def test_rates_at_the_end():
@@ -161,16 +201,6 @@ def test_rates_at_the_end():
     assert found.rates([other]) == ''
 
 
-def test_start_of_warm_models():
-    warm, on, cold, _ = rows.GROUPS['swin-warm'].rows
-    runs = {Run('camvid', row, 0): made_up(Run('camvid', row, 0), 40.) for row in (warm, on, cold)}
-    assert results.Results('camvid', runs).start((warm, on, cold)) == ''
-    runs[Run('camvid', warm, 0)].facts['start_difference'] = '1.9e-06'
-    runs[Run('camvid', on, 0)].facts['start_difference'] = '0.0e+00'
-    text = results.Results('camvid', runs).start((warm, on, cold))
-    assert 'differed by 2e-06 of the largest entry at most' in text
-
-
 def test_other_seeds_do_not_count():
     runs = {Run('camvid', row, seed): made_up(Run('camvid', row, seed), 40.)
             for row, seeds in ((OURS, (0, 1, 7)), (PLAIN, (0, 1, 2))) for seed in seeds}
@@ -182,7 +212,7 @@ def test_curves_are_those_of_steps_that_all_seeds_have():
     second.series['mIoU'].insert(1, (400, 35.))
     found = results.Results('camvid', {Run('camvid', OURS, 0): first, Run('camvid', OURS, 1): second})
     assert found.curve(OURS, 'mIoU') == ([200, 600], [[20., 20.], [40., 40.]])
-    assert found.seconds(OURS, [200, 600]) == [[400., 400.], [1200., 1200.]]
+    assert found.seconds(OURS, [200, 600], found.machine([OURS])) == [[400., 400.], [1200., 1200.]]
 
 
 def test_runs_of_other_configs_are_left_out_and_named(report, folder):

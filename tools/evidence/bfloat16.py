@@ -14,9 +14,9 @@ from torch import nn
 class BFloat16OptimWrapper(OptimWrapper):
     """Computes losses under autocast to bfloat16, which needs no scale of the loss.
 
-    It is AmpOptimWrapper with ``dtype='bfloat16'`` on any device: mmengine's own refuses to train on a CPU. There, no
-    map that a 3 x 3 convolution with a stride of 2 meets may be 1 wide: with torch 2.13 the gradient of its weight is
-    noise.
+    It is AmpOptimWrapper with ``dtype='bfloat16'``, for a CPU too: mmengine's own refuses to train there. On a CPU, no
+    map that a 3 x 3 convolution with a stride of 2 meets may be 1 wide: with torch 2.13 the gradient of its weight can
+    be noise.
 
     Args:
         optimizer, accumulative_counts, clip_grad: As of OptimWrapper.

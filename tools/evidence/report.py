@@ -71,14 +71,17 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
             if len(rows) < 2:  # nothing to compare
                 continue
             parts += [f'#### {known.title.split(",")[0]}: {group.title}', results.table(rows)]
-            said = [results.verdict()] if name == 'pass' else [results.comparison(rows), results.start(rows)]
+            said = [results.verdict()] if name == 'pass' else [results.comparison(group), results.start(rows)]
             parts.append('\n'.join(text for text in said if text))
             if name == 'start':
                 parts.append(results.rates(rows))
             if f'{task}_{name}' in pictures:
                 parts.append(f'![{group.title}: loss, and {next(iter(known.metrics.values()))} on held-out images, '
                              f'against steps and minutes]({pictures[f"{task}_{name}"]})')
-        parts += [f'#### {known.title.split(",")[0]}: by class', results.by_class()]
+        for small, of in ((False, 'by class'), (True, 'by class, of the smaller groups')):
+            rows = [row for row in results.rows if Run(task, row, 0).small == small]
+            if rows:
+                parts += [f'#### {known.title.split(",")[0]}: {of}', results.by_class(rows)]
         if f'{task}_predictions' in pictures:
             parts.append(f'![Truth and predictions on held-out images]({pictures[f"{task}_predictions"]})')
     if not parts:
@@ -108,6 +111,7 @@ def draw(results: Results, rows: List[str], title: str, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     metric, name = next(iter(results.task.metrics.items()))
+    machine = results.machine(rows)
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), constrained_layout=True)
     for color, row in enumerate(rows):
         style = dict(color=f'C{color}', label=label(row))
@@ -115,14 +119,16 @@ def draw(results: Results, rows: List[str], title: str, path: Path) -> None:
         axes[0].plot(steps, [spread(values).mean for values in losses], **style)
         steps, values = results.curve(row, metric)
         figures = [spread([value * results.task.factor for value in some]) for some in values]
-        minutes = [spread(some).mean / 60 for some in results.seconds(row, steps)]
+        minutes = [spread(some).mean / 60 for some in results.seconds(row, steps, machine) if some]
         for axis, places in ((axes[1], steps), (axes[2], minutes)):
+            if not places:  # trained elsewhere
+                continue
             axis.plot(places, [f.mean for f in figures], marker='o', ms=4, **style)
             axis.fill_between(
                 places, [f.least for f in figures], [f.most for f in figures], color=f'C{color}', alpha=0.2, lw=0)
     axes[0].set(xlabel='step', ylabel='training loss')
     axes[1].set(xlabel='step', ylabel=f'{name} on held-out images (%)')
-    axes[2].set(xlabel='minutes of training', ylabel=f'{name} on held-out images (%)')
+    axes[2].set(xlabel=f'minutes of training on {machine[0]}', ylabel=f'{name} on held-out images (%)')
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.set_ylim(bottom=0)

@@ -3,7 +3,7 @@
 import statistics
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
-from rows import ROWS, TASKS, Run, label
+from rows import ROWS, TASKS, Group, Run, label
 from run_files import RunFile
 
 #: Seeds of the protocol; runs with others do not count.
@@ -58,13 +58,19 @@ class Results:
         steps = sorted(set.intersection(*(set(p) for p in points)))
         return steps, [[p[step] for p in points] for step in steps]
 
-    def seconds(self, row: str, steps: Sequence[int]) -> List[List[float]]:
-        """Seconds of training until each step, of the seeds."""
-        return [[content.at('seconds', step) for content in self.rows[row]] for step in steps]
+    def machine(self, rows: Sequence[str]) -> Tuple[str, str]:
+        """Device and threads of most runs of these rows."""
+        return statistics.mode([_machine(content) for row in rows for content in self.rows[row]])
+
+    def seconds(self, row: str, steps: Sequence[int], machine: Tuple[str, str]) -> List[List[float]]:
+        """Seconds of training until each step, of the seeds that were trained on that machine."""
+        runs = [content for content in self.rows[row] if _machine(content) == machine]
+        return [[content.at('seconds', step) for content in runs] for step in steps]
 
     def table(self, rows: Sequence[str]) -> str:
         """Rows with metrics, costs, time and memory."""
         names = list(self.task.metrics.values())
+        machine = self.machine(rows)
         head = ['backbone', 'seeds', *(f'{name} (%)' for name in names), 'parameters (M)', 'of the backbone (M)',
                 'multiply-adds (G)', 'of the backbone (G)', 'minutes', 'peak MiB']
         lines = [head, ['---'] * len(head)]
@@ -74,21 +80,24 @@ class Results:
             costs = [f'{int(facts[name]) / unit:.2f}' for name, unit in (
                 ('parameters', 1e6), ('backbone_parameters', 1e6),
                 ('multiply_adds', 1e9), ('backbone_multiply_adds', 1e9))]
-            minutes = spread([content.last('seconds') / 60 for content in runs])
+            minutes = [content.last('seconds') / 60 for content in runs if _machine(content) == machine]
             memory = spread([content.last('peak_memory_mib') for content in runs])
             metrics = [str(self.final(row, metric)) for metric in self.task.metrics]
-            lines.append([label(row), str(len(runs)), *metrics, *costs, f'{minutes.mean:.1f}', f'{memory.mean:.0f}'])
-        return markdown(lines)
+            lines.append([label(row), str(len(runs)), *metrics, *costs, str(spread(minutes)) if minutes else '',
+                          f'{memory.mean:.0f}'])
+        return f'{markdown(lines)}\n\nMinutes are those of runs on {machine[0]}, {machine[1]} thread(s) each.'
 
-    def by_class(self) -> str:
-        """Every row's mean of every class."""
+    def by_class(self, rows: Sequence[str]) -> str:
+        """Mean of every class."""
         begin, end = self.task.per_class
-        first = next(iter(self.rows.values()))[0]
+        first = self.rows[rows[0]][0]
         names = [name for name in first.series if name.startswith(begin) and name.endswith(end)
                  and name not in self.task.metrics]
-        lines = [['backbone', *(name[len(begin):len(name) - len(end)] for name in names)], ['---'] * (1 + len(names))]
-        for row in self.rows:
-            lines.append([label(row), *(f'{self.final(row, name).mean:.1f}' for name in names)])
+        lines = [['backbone', 'seeds', *(name[len(begin):len(name) - len(end)] for name in names)]]
+        lines.append(['---'] * len(lines[0]))
+        for row in rows:
+            lines.append([label(row), str(len(self.rows[row])), *(
+                f'{self.final(row, name).mean:.1f}' for name in names)])
         return markdown(lines)
 
     def rates(self, rows: Sequence[str]) -> str:
@@ -103,17 +112,17 @@ class Results:
                     f'{s.mean:.2f} ({s.least:.2f} to {s.most:.2f})' for s in map(spread, ends.values()))])
         return markdown(lines) if len(lines) > 2 else ''
 
-    def comparison(self, rows: Sequence[str]) -> str:
-        """The first row against every other, by the rule of the protocol; empty while seeds are missing."""
-        first, *others = rows
-        lines = []
-        for other in others:
-            if min(len(self.rows[row]) for row in (first, other)) < len(SEEDS):
+    def comparison(self, group: Group) -> str:
+        """The first row against others, by the rule of the protocol; those with all seeds."""
+        first, lines = group.rows[0], []
+        for other in group.compared:
+            if min(len(self.rows.get(row, ())) for row in (first, other)) < len(SEEDS):
                 continue
             metric, name = next(iter(self.task.metrics.items()))
             a, b = self.final(first, metric), self.final(other, metric)
             apart, allowed = a.mean - b.mean, max(a.deviation, b.deviation)
-            answer = 'no difference' if abs(apart) <= allowed else 'better' if apart > 0 else 'worse'
+            better = 'better' if apart > 0 else 'worse'
+            answer = f'a hint that it is {better}' if abs(apart) > allowed else 'no difference'
             lines.append(f'* {label(first)} against {label(other)}: {apart:+.2f} {name}, the larger deviation is '
                          f'{allowed:.2f}: {answer}')
         return '\n'.join(lines)
@@ -124,8 +133,8 @@ class Results:
                  if 'start_difference' in content.facts]
         if not apart:
             return ''
-        return (f'* At step 0 the maps of these models and of the trained one that they started from differed by '
-                f'{max(apart):.0e} of the largest entry at most.')
+        return (f'* Backbones that start from trained weights gave the maps of the trained one, in float32: they '
+                f'differed by {max(apart):.1e} of the largest entry at most.')
 
     def verdict(self) -> str:
         """Whether ResNet-ACmix-26 passes, by the rule of the protocol."""
@@ -146,6 +155,10 @@ class Results:
             lines.append(f'* {self.task.metrics[key]} {mean:.2f} against {least} of the first ResNet-18: '
                          f'{_yes(answers[-1])}')
         return '\n'.join([*lines, f'* all of it: **{_yes(all(answers))}**'])
+
+
+def _machine(content: RunFile) -> Tuple[str, str]:
+    return content.facts['device'], content.facts['threads']
 
 
 def _yes(value: bool) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
@@ -65,10 +65,21 @@ LABELS = {
 
 
 class Group(NamedTuple):
-    """Rows that answer one question."""
+    """Rows that answer one question.
+
+    Attributes:
+        title: As in headings.
+        rows: In the order of tables.
+        others: Those that the first row is compared with, where these are not all the others.
+    """
 
     title: str
     rows: Tuple[str, ...]
+    others: Optional[Tuple[str, ...]] = None
+
+    @property
+    def compared(self) -> Tuple[str, ...]:
+        return self.rows[1:] if self.others is None else self.others
 
 
 GROUPS = {
@@ -81,10 +92,13 @@ GROUPS = {
     'swin': Group('Swin-ACmix and Swin', (SWIN, f'{SWIN}_attention')),
     'pvt': Group('PVT-ACmix and PVT', (PVT, f'{PVT}_attention')),
     'san': Group('SAN-ACmix and SAN', (SAN, f'{SAN}_attention')),
+    # The plain model and ACmix from random weights had half of the training; they are there to be seen.
     'swin-warm': Group(
-        'Swin-ACmix from a trained Swin', (f'{SWIN}_warm', f'{SWIN}_attention-on', f'{SWIN}_attention', SWIN)),
+        'Swin-ACmix from a trained Swin', (f'{SWIN}_warm', f'{SWIN}_attention-on', f'{SWIN}_attention', SWIN),
+        (f'{SWIN}_attention-on',)),
     'pvt-warm': Group(
-        'PVT-ACmix from a trained PVT', (f'{PVT}_warm', f'{PVT}_attention-on', f'{PVT}_attention', PVT)),
+        'PVT-ACmix from a trained PVT', (f'{PVT}_warm', f'{PVT}_attention-on', f'{PVT}_attention', PVT),
+        (f'{PVT}_attention-on',)),
 }
 ROWS = tuple(dict.fromkeys(row for group in GROUPS.values() for row in group.rows))
 #: What decides a result; the rest of a config (logging, where data lie) may change without a new training.
@@ -92,6 +106,8 @@ DECIDES = (
     'model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'val_dataloader', 'val_evaluator',
     'start_from',
 )
+#: Hooks of the protocol, which record and check; StartHook counts apart.
+HOOKS = ('StartCheckHook', 'CheckpointGuardHook', 'SeedHook', 'MixingRatesHook', 'ProgressHook', 'StartHook')
 MACHINE = ('data_root', 'num_workers', 'persistent_workers', 'ann_file')
 
 
@@ -145,9 +161,17 @@ def expand(names: Iterable[str]) -> List[str]:
 
 
 def digest(config: Path) -> str:
-    """Ten digits that change with all in a config that decides a result."""
+    """Ten digits that change with what in a config decides a result.
+
+    That is DECIDES, StartHook, and what a config has beyond those of the protocol: hooks, weights to load, settings of
+    randomness. Code is no part of it; the commit is a fact of the run.
+    """
     cfg = Config.fromfile(config, import_custom_modules=False)
     content = {name: _without_machine(cfg.get(name)) for name in DECIDES}
+    hooks = [hook for hook in cfg.get('custom_hooks', ()) if hook['type'].split('.')[-1] not in HOOKS]
+    randomness = {name: value for name, value in cfg.get('randomness', {}).items() if name != 'seed'}
+    more = dict(custom_hooks=hooks, load_from=cfg.get('load_from'), randomness=randomness)
+    content.update({name: _without_machine(value) for name, value in more.items() if value})
     starts = [hook for hook in cfg.get('custom_hooks', ()) if hook['type'] == 'StartHook']
     content['starts'] = _without_machine(starts)
     if 'start_from' in cfg:
