@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 sys.path += [str(TOOLS), *(str(TOOLS / name) for name in ('evidence', 'demo', 'benchmarks', 'analysis_tools'))]
 import rows  # noqa: E402
-from evidence.bfloat16 import BFloat16OptimWrapper  # noqa: E402, F401
+from evidence.bfloat16 import BFloat16OptimWrapper  # noqa: E402
 from evidence.classwise_iou import ClasswiseIoU  # noqa: E402
 from evidence.hooks import StartHook  # noqa: E402
 from evidence.plain_resnet import PlainResNet  # noqa: E402
@@ -167,6 +167,7 @@ def test_bfloat16_is_of_the_loss_alone():
     model = torch.nn.Linear(4, 4)
     wrapper = build_optim_wrapper(
         model, dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1e-3)))
+    assert isinstance(wrapper, BFloat16OptimWrapper)
     before = model.weight.detach().clone()
     with wrapper.optim_context(model):
         loss = model(torch.ones(1, 4))
