@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 sys.path += [str(TOOLS), *(str(TOOLS / name) for name in ('evidence', 'demo', 'benchmarks', 'analysis_tools'))]
 import rows  # noqa: E402
-from evidence.bfloat16 import BFloat16OptimWrapper  # noqa: E402
+from evidence import bfloat16  # noqa: E402
 from evidence.classwise_iou import ClasswiseIoU  # noqa: E402
 from evidence.hooks import StartHook  # noqa: E402
 from evidence.plain_resnet import PlainResNet  # noqa: E402
@@ -95,7 +95,7 @@ def test_rows_differ_in_backbone_and_start_alone(run):
             assert keys.rate1.decay_mult == keys.rate2.decay_mult
             keys.update(rate1=dict(decay_mult=0.), rate2=dict(decay_mult=0.))
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'StartHook']
-        if run.row.startswith(rows.SAN):
+        if run.row.startswith((rows.SAN, rows.PVT)):
             assert cfg.optim_wrapper.type in ('OptimWrapper', 'BFloat16OptimWrapper')
             cfg.optim_wrapper.type = None
         return {key: value for key, value in cfg.to_dict().items() if key not in ('start_from', 'arch')}
@@ -130,7 +130,9 @@ def test_what_is_smaller_in_the_groups_but_pass():
                 assert names.index('Resize') == names.index('LoadAnnotations') + 1
             else:  # what is found is held against labels of the size that they have
                 assert names.index('Resize') == names.index('LoadAnnotations') - 1
-        assert cfg_of(rows.Run(task, rows.SAN, 0)).optim_wrapper.type == 'OptimWrapper'
+        for row in (rows.SAN, rows.PVT):
+            assert cfg_of(rows.Run(task, row, 0)).optim_wrapper.type == 'OptimWrapper'
+        assert cfg_of(rows.Run(task, rows.SWIN, 0)).optim_wrapper.type == 'BFloat16OptimWrapper'
         assert cfg.optim_wrapper.type == 'BFloat16OptimWrapper' and wide[task].optim_wrapper.type == 'OptimWrapper'
     crop = small['camvid'].train_pipeline[3].crop_size
     assert '({} x {}; CamVid: {} x {}, crops of {} x {})'.format(*sizes['bccd'], *sizes['camvid'], *crop) in text
@@ -167,7 +169,7 @@ def test_bfloat16_is_of_the_loss_alone():
     model = torch.nn.Linear(4, 4)
     wrapper = build_optim_wrapper(
         model, dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1e-3)))
-    assert isinstance(wrapper, BFloat16OptimWrapper)
+    assert isinstance(wrapper, bfloat16.BFloat16OptimWrapper)
     before = model.weight.detach().clone()
     with wrapper.optim_context(model):
         loss = model(torch.ones(1, 4))
@@ -177,6 +179,17 @@ def test_bfloat16_is_of_the_loss_alone():
     assert model(torch.ones(1, 4)).dtype == torch.float32
     wrapper.step()
     assert 0 < (model.weight - before).norm() < 1.01e-4
+
+
+@pytest.mark.parametrize(
+    'capability, device, warnings', [('AVX2', 'cpu', 1), ('AVX512', 'cpu', 0), ('AVX2', 'meta', 0)])
+def test_bfloat16_says_where_it_is_slow(capability, device, warnings, monkeypatch):
+    said = []
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+    monkeypatch.setattr(bfloat16, 'print_log', lambda text, logger, level: said.append(text))
+    build_optim_wrapper(
+        torch.nn.Linear(4, 4, device=device), dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1)))
+    assert len(said) == warnings and all(f'({capability})' in text for text in said)
 
 
 def test_bfloat16_accumulates_without_synchronising():

@@ -1,5 +1,5 @@
 # The same with images of half the size, 64 channels and 2 convolutions in neck and head, in bfloat16: all groups but
-# `pass`. Anchors are half as large, as the cells are.
+# `pass`, though PVT and SAN stay in float32. Anchors are half as large, as the cells are.
 _base_ = 'bccd.py'
 custom_imports = dict(
     imports=['mmacmix.registry', 'evidence.bfloat16', 'evidence.hooks', 'evidence.plain_resnet'],

@@ -1,5 +1,5 @@
 # The same with photographs and crops of half the size, 64 channels in the neck and 32 in the head, in bfloat16: all
-# groups but `pass`.
+# groups but `pass`, though PVT and SAN stay in float32.
 _base_ = 'camvid.py'
 custom_imports = dict(
     imports=[
