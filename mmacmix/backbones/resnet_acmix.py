@@ -5,7 +5,7 @@ names of the released code, which are also those of mmdet's ResNet. What differs
 kernels survive initialisation, outputs of all stages, no classifier.
 """
 
-from typing import Iterable, Sequence, Tuple, Union
+from typing import Iterable, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,7 @@ class Bottleneck(BaseModule):
         setattr(self, self.norm3_name, norm3)
         if self.downsample is not None:
             self.downsample = nn.Sequential(*merge(*self.downsample))
-        affine = affine_of(getattr(self, self.norm2_name))
+        affine = self._affine()
         self.conv2.switch_to_deploy(affine)
         if affine is not None:
             setattr(self, self.norm2_name, nn.Identity())
@@ -84,7 +84,7 @@ class Bottleneck(BaseModule):
     def _forward(self, x: Tensor, overwrite: bool) -> Tensor:
         out = F.relu(conv_norm(self.conv1, getattr(self, self.norm1_name), x), inplace=True)
         norm = getattr(self, self.norm2_name)
-        affine = None if has_hooks(self.conv2, norm) else affine_of(norm)
+        affine = None if has_hooks(self.conv2, norm) else self._affine()
         out = norm(self.conv2(out)) if affine is None else self.conv2(out, affine)
         out = F.relu(out, inplace=True)
         if self.downsample is not None:
@@ -93,14 +93,21 @@ class Bottleneck(BaseModule):
         return F.relu(out, inplace=True)
 
 
+    def _affine(self) -> Optional[Tuple[Tensor, Tensor]]:
+        """The second normalisation as ACmix can take it over, if it can."""
+        if self.conv2.merged is not None:  # somebody deployed the layer alone
+            return None
+        return affine_of(getattr(self, self.norm2_name))
+
+
 class Stage(Sequential):
     """Blocks at one resolution. In inference each writes its map over that of the one before it."""
 
     def forward(self, x: Tensor) -> Tensor:
         seen = True  # x is the caller's
         for block in self:
-            if type(block).forward is not Bottleneck.forward:
-                x, seen = block(x), True  # put there by somebody: it may keep its maps
+            if type(block).forward is not Bottleneck.forward or 'forward' in vars(block):
+                x, seen = block(x), True  # put there by somebody, activation checkpointing say: it may keep its maps
                 continue
             hooked = _hooks_everywhere() or has_hooks(*block.modules())
             x = block(x, overwrite=not (seen or hooked))

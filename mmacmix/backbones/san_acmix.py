@@ -105,9 +105,12 @@ class SANACmix(Backbone):
         self.paths = check_paths(paths)
         self.conv_in = nn.Conv2d(in_channels, stem_channels, 1, bias=False)
         self.bn_in = build_norm_layer(norm_cfg, stem_channels)[1]
+        widths = [stem_channels, *(stem_channels * 2 ** (i + 1) for i in range(1, len(depths)))]
+        for i, width in enumerate(widths):
+            # In front of all convolutions: mmcv's fuse_conv_bn takes what follows a convolution for its normalisation.
+            self.add_module(f'bn{i}', build_norm_layer(norm_cfg, width)[1])
         channels = stem_channels
-        for i, blocks in enumerate(depths):
-            width = stem_channels if i == 0 else stem_channels * 2 ** (i + 1)
+        for i, (blocks, width) in enumerate(zip(depths, widths)):
             self.add_module(f'conv{i}', nn.Conv2d(channels, width, 1, bias=False))
             stage = [
                 SANBlock(
@@ -121,7 +124,6 @@ class SANACmix(Backbone):
                 for _ in range(blocks)
             ]
             self.add_module(f'layer{i}', Sequential(*stage))
-            self.add_module(f'bn{i}', build_norm_layer(norm_cfg, width)[1])
             channels = width
         self.train()
 

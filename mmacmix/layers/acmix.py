@@ -127,11 +127,16 @@ class ACmix(nn.Module):
             x: (B, in_channels, H, W).
             affine: Factor and summand of each output channel, (out_channels,) both: a batch normalisation by
                 running statistics, which then costs nothing.
+
+        Raises:
+            ValueError: x has another shape, or ``affine`` is given to a deployed layer.
         """
         if x.dim() != 4 or x.size(1) != self.in_channels:
             raise ValueError(
                 f'x must have shape (B, in_channels={self.in_channels}, H, W), got x.shape={tuple(x.shape)}'
             )
+        if affine is not None and self.merged is not None:
+            raise ValueError('affine must be given to switch_to_deploy(), got it in a forward pass after that')
         x = self._continued(x)
         if x.device.type == 'cpu':
             # Convolutions and attention read and write all channels of a pixel at once.

@@ -7,7 +7,7 @@ to the convolution path, so ``fc`` mixes 6 maps; ``fc`` has no bias, as in the r
 paths are added by channel number.
 """
 
-from typing import Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.distributed as dist
@@ -153,7 +153,7 @@ class PatchwiseACmix(nn.Module):
         q, k, v = self._split(projection)
         norm, _, first, *rest = self.conv_w
         scale, shift = self._first_norm(norm, q, k)
-        hidden = self._perceptron(q, k, scale, shift, first.weight)
+        hidden = self._perceptron(q, k, scale, shift, first.weight, first.bias)
         for layer in rest:
             hidden = layer(hidden)
         return self._aggregate(v, hidden)
@@ -303,11 +303,12 @@ def _moments(
     centres = [y.detach().mean((0, 2, 3)) if y.numel() else y.new_zeros(y.size(1)) for y in (q, k)]
     synced = _synced(norm)
     if synced:
-        centres = [_sum_over_processes(centre) / dist.get_world_size() for centre in centres]
+        group = _group(norm)
+        centres = [_sum_over_processes(centre, group) / dist.get_world_size(group) for centre in centres]
     sums = [window_moments(y, size, centre) for y, size, centre in zip((q, k), (1, kernel_size), centres)]
     first, second = (torch.cat([part.flatten() for part in parts]) for parts in zip(*sums))
     if synced:
-        packed = _sum_over_processes(torch.cat([first, second, q.new_full((1,), pixels)]))
+        packed = _sum_over_processes(torch.cat([first, second, q.new_full((1,), pixels)]), group)
         first, second, pixels = packed.split([len(first), len(second), 1])
         pixels = pixels.detach()
     if pixels < 2:
@@ -320,13 +321,21 @@ def _moments(
 
 def _synced(norm: nn.Module) -> bool:
     """Whether the moments are those of the batches of several processes."""
-    return isinstance(norm, nn.SyncBatchNorm) and dist.is_initialized() and dist.get_world_size() > 1
+    # mmcv's class of this name is none of torch's.
+    named = isinstance(norm, nn.SyncBatchNorm) or type(norm).__name__ == 'SyncBatchNorm'
+    return named and dist.is_available() and dist.is_initialized() and dist.get_world_size(_group(norm)) > 1
 
 
-def _sum_over_processes(x: Tensor) -> Tensor:
+def _group(norm: nn.Module) -> Any:
+    """The processes whose batches a synchronised normalisation joins: torch has a name for them, mmcv another."""
+    group = getattr(norm, 'process_group', None) or getattr(norm, 'group', None)
+    return dist.group.WORLD if group is None else group
+
+
+def _sum_over_processes(x: Tensor, group: Any) -> Tensor:
     from torch.distributed.nn.functional import all_reduce
 
-    return all_reduce(x)
+    return all_reduce(x, group=group)
 
 
 @torch.no_grad()

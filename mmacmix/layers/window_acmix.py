@@ -121,6 +121,8 @@ class WindowACmix(nn.Module):
                     nn.init.zeros_(linear.bias)
         if 'attention' in self.paths:
             nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+            # No checkpoint has it, and memory that was given to a model built without any holds nothing.
+            self.relative_position_index.copy_(_relative_position_index(self.window_size))
         if 'convolution' in self.paths:
             self.fc.reset_parameters()
             init_shift_kernels(self.dep_conv.weight)
@@ -185,7 +187,9 @@ class WindowACmix(nn.Module):
         maps = maps.unflatten(3, (self.dim // self.num_heads, -1))
         if self.paths == PATHS:
             attended, convolved = Fork.apply(maps)
-            return self._attend(attended, shift, merged).add_(self._convolve(convolved, merged))
+            attention, convolution = self._attend(attended, shift, merged), self._convolve(convolved, merged)
+            # Backward hooks of a module forbid that its output is overwritten.
+            return attention + convolution if torch.is_grad_enabled() else attention.add_(convolution)
         if self.paths == ('attention',):
             return self._attend(maps, shift, merged)
         return self._convolve(maps, merged)

@@ -18,6 +18,7 @@ environment variable MMACMIX_BACKEND.
 import importlib
 import os
 from contextlib import contextmanager
+from functools import lru_cache
 from types import ModuleType
 from typing import Iterator, Optional
 
@@ -87,11 +88,18 @@ def implementation(backend: str) -> ModuleType:
 
 
 def _why_not_triton(dtype: torch.dtype, device: torch.device, head_dim: int) -> Optional[str]:
+    reason = _why_no_import()
+    return reason or implementation('triton').unavailable(dtype, device, head_dim)
+
+
+@lru_cache(maxsize=None)
+def _why_no_import() -> Optional[str]:
+    """Asked once: Python tries an import that failed again each time."""
     try:
-        kernels = implementation('triton')
+        implementation('triton')
     except ImportError as error:
         return f'triton cannot be imported ({error}); pip install "triton>=3"'
-    return kernels.unavailable(dtype, device, head_dim)
+    return None
 
 
 # torch.compile takes the answer as it is instead of looking into Triton and the driver.

@@ -208,7 +208,13 @@ def _run(
     grid = (q.size(0) * q.size(1) * tiles[0] * tiles[1],)
     # Triton launches on the current device, which need not be that of the tensors.
     with torch.cuda.device(q.device) if q.is_cuda else nullcontext():
-        launch.kernel[grid](
-            *arguments, *scratch, window.scale, q.size(1), *q.shape[-2:], *out.shape[-2:], *tiles, *folds,
-            **launch.constants,
-        )  # fmt: skip
+        try:
+            launch.kernel[grid](
+                *arguments, *scratch, window.scale, q.size(1), *q.shape[-2:], *out.shape[-2:], *tiles, *folds,
+                **launch.constants,
+            )  # fmt: skip
+        except Exception as error:  # no C compiler for Triton's launcher, a driver that is too old, ...
+            raise RuntimeError(
+                f'the Triton kernel of local attention cannot run here ({type(error).__name__}: {error}); with '
+                'MMACMIX_BACKEND=tiled in the environment attention runs without Triton'
+            ) from error

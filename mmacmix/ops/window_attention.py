@@ -1,7 +1,7 @@
 """Attention in windows with a bias, some rows of windows at a time: logits never leave the cache, and none are kept."""
 
 from functools import lru_cache
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -68,11 +68,12 @@ def attend_in_windows(maps: Tensor, summand: Tensor, heads: int, window: int, dr
     return out.view(batch, rows, cols, heads, window, window, d).permute(0, 1, 2, 4, 5, 3, 6).flatten(5)
 
 
-def open_shift_mask(ys: Tensor, xs: Tensor, window: int, shift: Tensor, dtype: torch.dtype) -> Tensor:
+def open_shift_mask(ys: Tensor, xs: Tensor, window: int, shift: Union[int, Tensor], dtype: torch.dtype) -> Tensor:
     """:func:`shift_mask`, (rows, cols, 1, window**2, window**2), for sizes and a shift that are not known yet.
 
     Args:
         ys, xs: The places 0, 1, ... along both axes.
+        shift: A number, or a tensor of one.
     """
     # Of the pixels of a window, which are behind the seams: they see only their like.
     y, x = ((place >= place.numel() - shift).to(dtype).unflatten(0, (-1, window)) for place in (ys, xs))
@@ -80,23 +81,17 @@ def open_shift_mask(ys: Tensor, xs: Tensor, window: int, shift: Tensor, dtype: t
     return ((side.unsqueeze(3) != side.unsqueeze(2)).to(dtype) * BARRED).unsqueeze(2)
 
 
-@lru_cache(maxsize=16)
 def shift_mask(rows: int, cols: int, window: int, shift: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """0 where a pair may attend, BARRED where not: (rows * cols, 1, window**2, window**2)."""
-    down, right, both = _border_masks(window, shift, dtype)
-    with torch.inference_mode(False):
-        mask = torch.zeros((rows, cols, 1, *down.shape), dtype=dtype)
-        mask[:, -1] = right
-        mask[-1] = down
-        mask[-1, -1] = both
-        return mask.flatten(0, 1).to(device)
+    ys, xs = (torch.arange(n * window, device=device) for n in (rows, cols))
+    return open_shift_mask(ys, xs, window, shift, dtype).flatten(0, 1)
 
 
 @lru_cache(maxsize=16)
 def _border_masks(window: int, shift: int, dtype: torch.dtype) -> Tuple[Tensor, Tensor, Tensor]:
     """Masks of windows in the last row, in the last column and in the corner, (window**2, window**2) each."""
     with torch.inference_mode(False):
-        seam = torch.arange(window) >= window - shift
+        seam = torch.arange(window, device='cpu') >= window - shift  # whatever the default device is
         y, x = seam.repeat_interleave(window), seam.repeat(window)
         down, right = y[:, None] != y, x[:, None] != x
         return tuple(m.to(dtype) * BARRED for m in (down, right, down | right))

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from mmacmix.ops.bands import bands
 from mmacmix.ops.checks import check_odd, check_positive_integers
 from mmacmix.ops.exporting import exporting, window_mlp_by_rows
+from mmacmix.ops.in_place import compiling
 from mmacmix.ops.reflection import fold_reflection, pad_reflection
 
 
@@ -140,5 +141,8 @@ def _read(padded: Tensor, images: slice, rows: slice, y: int, k: int) -> Tensor:
 def _hidden(padded: Tensor, scale: Tensor, shift: Tensor, images: slice, rows: slice, y: int) -> Tensor:
     """Normalised row y of the windows, (B, C, k, rows, W), contiguous."""
     read = _read(padded, images, rows, y, scale.size(2))
+    shift, scale = (part[:, y, :, None, None] for part in (shift, scale))
+    if compiling():  # would take `out` for a result with strides of its own
+        return torch.addcmul(shift, read, scale).contiguous()
     hidden = torch.empty(read.shape, dtype=read.dtype, device=read.device)
-    return torch.addcmul(shift[:, y, :, None, None], read, scale[:, y, :, None, None], out=hidden)
+    return torch.addcmul(shift, read, scale, out=hidden)

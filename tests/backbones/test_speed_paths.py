@@ -1,8 +1,11 @@
 """What makes the backbones fast must not change what they compute: folded norms, deploy form, memory format."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.utils.prune
+from mmcv.cnn import fuse_conv_bn
 from torch import nn
 
 from mmacmix.backbones import PVTACmix, ResNetACmix, SANACmix, SwinACmix
@@ -296,3 +299,44 @@ def test_a_compiled_backbone_does_not_write_into_kept_memory():
         for out, e in zip(compiled(x), expected):
             torch.testing.assert_close(out, e, rtol=1e-3, atol=1e-4)
     assert 'projection' not in scratch._kept.__dict__
+
+
+@pytest.mark.parametrize('whole_too', [False, True])
+def test_layers_deployed_alone_keep_their_norms(whole_too, relative_error):
+    model = resnet().eval()
+    x = torch.randn(1, 3, 40, 36)
+    with torch.no_grad():
+        expected = model(x)
+        for module in model.modules():
+            if isinstance(module, ACmix):
+                module.switch_to_deploy()
+        if whole_too:
+            model.switch_to_deploy()
+        for out, e in zip(model(x), expected):
+            assert relative_error(out, e) < 1e-5
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_activation_checkpointing_of_blocks(training):
+    activation_checkpointing = pytest.importorskip('mmengine.runner.activation_checkpointing')
+    model = resnet().train(training)
+    other = deepcopy(model)
+    activation_checkpointing.turn_on_activation_checkpointing(other, [f'layer{i}.0' for i in range(1, 5)])
+    x = torch.randn(2, 3, 40, 36)
+    results = []
+    for run in (model, other):
+        outs = run(x)
+        sum(y.mean() for y in outs).backward()
+        results.append([*outs, *(parameter.grad for parameter in run.parameters())])
+    for a, e in zip(*results):
+        torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize('build', [resnet, san])
+def test_fuse_conv_bn_of_mmcv(build, relative_error):
+    model = build().eval()
+    x = torch.randn(1, 3, 40, 36)
+    with torch.no_grad():
+        expected = model(x)
+        for out, e in zip(fuse_conv_bn(deepcopy(model))(x), expected):
+            assert relative_error(out, e) < 1e-4

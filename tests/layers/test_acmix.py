@@ -310,4 +310,6 @@ def test_affine_and_deploy_form(heads, with_affine):
     assert {name for name, _ in module.named_parameters()} == {'conv_p.weight', 'conv_p.bias'}
     torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(module.switch_to_deploy(affine)(x), module(x))
+    with pytest.raises(ValueError, match='affine must be given to switch_to_deploy'):
+        module(x, (torch.ones(16), torch.zeros(16)))
 

@@ -1,6 +1,7 @@
 """Patchwise ACmix against SAN's own order of operations, with windows written out."""
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -185,3 +186,40 @@ def test_autocast(relative_error):
     with torch.autocast('cpu', torch.bfloat16):
         out = module(x)
     assert relative_error(out, module(x)) < 0.1
+
+
+def test_groups_of_synchronised_norms(monkeypatch):
+    """mmcv's SyncBatchNorm is none of torch's, and has another name for its processes."""
+    layers = importlib.import_module('mmacmix.layers.patchwise_acmix')
+    ours = object()
+    sizes = {ours: 2, dist.group.WORLD: 4}
+    monkeypatch.setattr(dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(dist, 'get_world_size', lambda group: sizes[group])
+    torchs, mmcvs = nn.SyncBatchNorm(8), type('SyncBatchNorm', (nn.Module,), {})()
+    assert layers._synced(torchs) and layers._group(torchs) is dist.group.WORLD
+    mmcvs.group = torchs.process_group = ours
+    for norm in (torchs, mmcvs):
+        assert layers._synced(norm) and layers._group(norm) is ours
+    sizes[ours] = 1
+    assert not layers._synced(torchs) and not layers._synced(mmcvs) and not layers._synced(nn.BatchNorm2d(8))
+
+
+@pytest.mark.skipif(not hasattr(torch.library, 'custom_op'), reason='torch before 2.4')
+@pytest.mark.parametrize('training', [True, False])
+def test_compiles(training):
+    module, x = layer().train(training), torch.randn(2, 64, 6, 5, dtype=torch.float64)
+    compiled, results = torch.compile(copy.deepcopy(module), backend='aot_eager'), []
+    for run in (compiled, module):
+        out = run(x)
+        results.append([out, *torch.autograd.grad(out.square().sum(), list(run.parameters()))])
+    for actual, expected in zip(*results):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_empty_batch_beyond_a_cpu(training):
+    module = layer().train(training).to('meta')
+    x = torch.empty(0, 64, 6, 5, dtype=torch.float64, device='meta', requires_grad=True)
+    out = module(x)
+    out.sum().backward()
+    assert out.shape == (0, 16, 6, 5) and x.grad.shape == x.shape

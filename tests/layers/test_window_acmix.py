@@ -177,3 +177,20 @@ def test_inference_gives_what_training_gives(heads):
         outs = [module(x) for x in maps]
     for out, e in zip(outs, expected):
         torch.testing.assert_close(out, e)
+
+
+def test_start_after_a_build_without_memory():
+    with torch.device('meta'):
+        module = WindowACmix(8, 2, window_size=3)
+    module.to_empty(device='cpu')
+    module.relative_position_index.fill_(10**6)
+    module.init_weights()
+    assert torch.equal(module.relative_position_index, WindowACmix(8, 2, window_size=3).relative_position_index)
+
+
+def test_backward_hooks_of_all_modules():
+    module, seen = WindowACmix(8, 2, window_size=3), []
+    for part in module.modules():
+        part.register_full_backward_hook(lambda part, *grads: seen.append(part))
+    module(torch.randn(1, 4, 5, 8, requires_grad=True)).sum().backward()
+    assert module in seen and module.proj_drop in seen

@@ -11,6 +11,13 @@ from mmacmix.ops import local_attention, packed_local_attention, use_backend
 backends = sys.modules['mmacmix.ops.backends']
 
 
+@pytest.fixture(autouse=True)
+def _triton_is_asked_for_again():
+    backends._why_no_import.cache_clear()
+    yield
+    backends._why_no_import.cache_clear()
+
+
 @pytest.fixture
 def ran(monkeypatch):
     """Names of the backends that ran, in order."""
@@ -65,6 +72,18 @@ def test_named_backend_never_falls_back(monkeypatch):
         attend(backend='triton')
     with use_backend('triton'), pytest.raises(RuntimeError, match="backend='triton' cannot run"):
         attend()
+
+
+def test_an_import_that_fails_is_tried_once(monkeypatch):
+    tried = []
+
+    def fail(name):
+        tried.append(name)
+        raise ImportError('no such thing')
+
+    monkeypatch.setattr(backends, 'implementation', fail)
+    reasons = {backends.why_not('triton', torch.float32, torch.device('cuda'), 8) for _ in range(3)}
+    assert tried == ['triton'] and len(reasons) == 1 and 'no such thing' in reasons.pop()
 
 
 def test_older_triton_is_none(monkeypatch):

@@ -234,6 +234,18 @@ def test_empty_batch():
         assert out.shape == grad.shape and all(x.shape == q.shape for x in grads)
 
 
+def test_a_launch_that_fails_names_the_way_round(monkeypatch):
+    class Kernel:
+        def __getitem__(self, grid):
+            raise OSError('no C compiler')
+
+    launch = kernels.Launch(Kernel(), dict(TILE_H=8, TILE_W=8))
+    monkeypatch.setattr(kernels, 'choose_launch', lambda *args: launch)
+    with pytest.raises(RuntimeError, match=r'OSError: no C compiler.*MMACMIX_BACKEND=tiled') as caught:
+        actual(*make((1, 1, 4, 3, 3), 1, torch.float32), Window(3, 1, 1, 0.5))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
 def test_unavailable(monkeypatch):
     device = torch.device(DEVICE)
     assert kernels.unavailable(torch.float32, device, 16) is None

@@ -63,7 +63,25 @@ def test_double_backward_is_refused():
         grad.sum().backward()
 
 
-def test_masks_are_kept_in_a_bounded_cache():
-    for rows in range(2, 40):
-        module.shift_mask(rows, 3, 2, 1, torch.float32, torch.device('cpu'))
-    assert module.shift_mask.cache_info().currsize <= 16
+@pytest.mark.parametrize('rows, cols, window, shift', [(2, 3, 4, 2), (1, 4, 4, 1), (3, 1, 3, 1)])
+def test_shift_mask(rows, cols, window, shift):
+    """As in Swin: pixels see each other where they lie in the same of nine regions."""
+    region = torch.zeros(rows * window, cols * window)
+    parts = [slice(0, -window), slice(-window, -shift), slice(-shift, None)]
+    for number, (y, x) in enumerate((y, x) for y in parts for x in parts):
+        region[y, x] = number
+    region = region.view(rows, window, cols, window).transpose(1, 2).reshape(rows * cols, 1, window**2)
+    expected = (region.unsqueeze(2) != region.unsqueeze(3)) * -100.0
+    mask = module.shift_mask(rows, cols, window, shift, torch.float32, torch.device('cpu'))
+    assert torch.equal(mask, expected)
+
+
+def test_masks_are_none_of_the_default_device():
+    maps, bias = case()
+    module._border_masks.cache_clear()
+    expected = module.window_attention(maps, bias, 2, 3, 1)
+    module._border_masks.cache_clear()
+    with torch.device('meta'):
+        module.window_attention(maps.to('meta'), bias.to('meta'), 2, 3, 1)
+        module.window_attention(maps, bias, 2, 3, 1)
+    assert torch.equal(module.window_attention(maps, bias, 2, 3, 1), expected)
