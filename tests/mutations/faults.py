@@ -149,8 +149,9 @@ FAULTS = [
           (WINDOW_ACMIX,), 'the relative position bias takes x for y'),
     Fault('seam-not-crossed', f'{LAYERS}window_acmix.py',
           'attention, convolution = self._attend(attended, shift, merged), self._convolve(convolved, merged)',
-          'convolution = self._convolve(convolved.roll((shift, shift), (1, 2)), merged).roll((-shift, -shift), (1, 2))\n'
-          '            attention = self._attend(attended, shift, merged)',
+          'convolved = convolved.roll((shift, shift), (1, 2))\n'
+          '            attention = self._attend(attended, shift, merged)\n'
+          '            convolution = self._convolve(convolved, merged).roll((-shift, -shift), (1, 2))',
           (WINDOW_ACMIX,), 'the convolution sees zeros at the seam of a shifted map'),
     Fault('perceptron-bias-lost', f'{LAYERS}patchwise_acmix.py',
           'scale, shift, first.weight, first.bias)', 'scale, shift, first.weight)',

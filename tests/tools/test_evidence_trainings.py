@@ -319,6 +319,7 @@ def test_real_trainings(ade, tmp_path):
         assert int(content.facts['backbone_parameters']) < int(content.facts['parameters'])
         assert int(content.facts['backbone_multiply_adds']) < int(content.facts['multiply_adds'])
         assert content.facts['torch'] == torch.__version__ and content.facts['mmseg']
+        assert torch.cuda.is_available() or f'({torch.backends.cpu.get_cpu_capability()})' in content.facts['device']
     assert int(plain.facts['parameters']) < int(warm.facts['parameters'])
     assert warm.facts['start_from'] == 'swin-acmix_attention' and float(warm.facts['start_difference']) < 1e-5
     assert 'start_from' not in plain.facts

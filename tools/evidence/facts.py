@@ -42,6 +42,13 @@ def _noted(folder: Path) -> List[Dict[str, str]]:
     return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else []
 
 
+def _device() -> str:
+    """The GPU, or the processor with its vector instructions: those of one name may have others."""
+    if torch.cuda.is_available():
+        return device_name('cuda')
+    return f'{device_name("cpu")} ({torch.backends.cpu.get_cpu_capability()})'
+
+
 def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Dict[str, str]:
     """Facts of a run: what was trained, on what, and what the model costs for one image as in training."""
     cfg = load(str(config))
@@ -49,7 +56,7 @@ def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Di
     backbone = next(part for title, part in parts.items() if title.startswith('backbone '))
     facts = dict(
         task=run.task, row=run.row, seed=run.seed, config=digest, **more,
-        device=device_name('cuda' if torch.cuda.is_available() else 'cpu'),
+        device=_device(),
         mmseg=installed('mmsegmentation', 'onedl-mmsegmentation'),
         parameters=parts['total'].parameters, multiply_adds=parts['total'].multiply_adds,
         backbone_parameters=backbone.parameters, backbone_multiply_adds=backbone.multiply_adds)
