@@ -1,7 +1,9 @@
 """Files that a run does not read, or reads in its own way, stop none."""
 import json
+import struct
 from types import SimpleNamespace
 
+import mmcv
 import numpy as np
 import pytest
 from PIL import Image
@@ -111,3 +113,21 @@ def test_files_without_some_classes(tmp_path, names, found, right):
     else:
         with pytest.raises(SetupError, match='metainfo.classes must be among the categories of'):
             check_categories(data, WHERE)
+
+
+@pytest.mark.parametrize('orientation', range(10))
+def test_images_are_turned_as_the_hosts_turn_them(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0131] = orientation, 'a camera'
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 16, 3), 'uint8')).save(tmp_path / 'a.jpg', exif=exif)
+    ours = np.asarray(read_image(tmp_path / 'a.jpg'), int)
+    assert np.abs(ours - mmcv.imread(tmp_path / 'a.jpg', channel_order='rgb')).max() < 9
+
+
+def test_exif_that_cannot_be_written_again(tmp_path):
+    """As cameras write it, with a text where a ratio belongs: it is the hosts' business no more than ours."""
+    entries = [(0x0112, 3, 1, struct.pack('<HH', 6, 0)), (0x011A, 2, 3, b'72\0\0')]
+    ifd = struct.pack('<H', len(entries)) + b''.join(struct.pack('<HHI', *entry[:3]) + entry[3] for entry in entries)
+    exif = b'Exif\0\0II*\0' + struct.pack('<I', 8) + ifd + struct.pack('<I', 0)
+    Image.new('RGB', (16, 8)).save(tmp_path / 'a.jpg', exif=exif)
+    assert read_image(tmp_path / 'a.jpg').size == mmcv.imread(tmp_path / 'a.jpg').shape[1::-1] == (8, 16)
