@@ -1,8 +1,10 @@
 """What the configs say: names, headers, recipes, switches."""
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.hub import get_config
 
 # optimiser, learning rate, weight decay, images per GPU of 8, epochs or iterations
 RECIPES = {
@@ -162,3 +164,14 @@ def test_size_variants_are_short(configs_dir, family, small, field, variants):
             sibling.model.backbone[field] = value
             assert Config.fromfile(path).to_dict() == sibling.to_dict(), path.name
             assert len(path.read_text().splitlines()) <= 8
+
+
+def test_cascade_and_crops_are_those_of_mmdet():
+    folder = Path(__file__).resolve().parents[2] / 'configs' / 'cascade_mask_rcnn'
+    ours = Config.fromfile(folder / 'cascade-mask-rcnn_swin-acmix-t_fpn_amp-ms-crop-3x_coco.py')
+    theirs = get_config('mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py').model
+    assert ours.model.rpn_head.to_dict() == theirs.rpn_head.to_dict()
+    assert ours.model.train_cfg.rpn.allowed_border == theirs.train_cfg.rpn.allowed_border
+    theirs = get_config('mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py')
+    of = [next(step for step in cfg.train_pipeline if step.type == 'RandomChoice').to_dict() for cfg in (ours, theirs)]
+    assert of[0] == of[1]

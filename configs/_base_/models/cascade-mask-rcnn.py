@@ -20,6 +20,7 @@ coder = dict(type='DeltaXYWHBBoxCoder', target_means=[0., 0., 0., 0.])
 sampler = dict(type='RandomSampler', num=512, pos_fraction=0.25, add_gt_as_proposals=True)
 model = dict(
     type='CascadeRCNN',
+    rpn_head=dict(loss_bbox=dict(_delete_=True, type='SmoothL1Loss', beta=1 / 9, loss_weight=1.0)),
     roi_head=dict(
         type='CascadeRoIHead',
         num_stages=3,
@@ -29,6 +30,7 @@ model = dict(
             for stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
         ]),
     train_cfg=dict(
+        rpn=dict(allowed_border=0),
         rpn_proposal=dict(max_per_img=2000),
         rcnn=[
             dict(
