@@ -92,7 +92,6 @@ class Bottleneck(BaseModule):
         out = conv_norm_add(self.conv3, getattr(self, self.norm3_name), out, x, overwrite)
         return F.relu(out, inplace=True)
 
-
     def _affine(self) -> Optional[Tuple[Tensor, Tensor]]:
         """The second normalisation as ACmix can take it over, if it can."""
         if self.conv2.merged is not None:  # somebody deployed the layer alone

@@ -7,10 +7,9 @@ to the convolution path, so ``fc`` mixes 6 maps; ``fc`` has no bias, as in the r
 paths are added by channel number.
 """
 
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,11 +17,12 @@ from mmacmix.layers.attention_weights import check_pixel, derivative
 from mmacmix.layers.buffers import Buffers
 from mmacmix.layers.cost import Cost, Part, count_parameters
 from mmacmix.layers.shift import init_shift_kernels
+from mmacmix.layers.window_norm import affine, window_norm
 from mmacmix.ops import convolution_path
 from mmacmix.ops.aggregation import aggregation
 from mmacmix.ops.checks import PATHS, check_odd, check_paths, check_positive_integers
 from mmacmix.ops.conv_path import fused_weight
-from mmacmix.ops.window_mlp import no_autocast, window_mlp, window_moments
+from mmacmix.ops.window_mlp import window_mlp
 
 KEY_SHARE = 16  # channels per channel of queries and keys
 VALUE_GROUPS = 4  # channels of values per channel of keys
@@ -152,7 +152,7 @@ class PatchwiseACmix(nn.Module):
     def _attend(self, projection: Tensor) -> Tensor:
         q, k, v = self._split(projection)
         norm, _, first, *rest = self.conv_w
-        scale, shift = self._first_norm(norm, q, k)
+        scale, shift = window_norm(norm, q, k, self.attn_kernel_size)
         hidden = self._perceptron(q, k, scale, shift, first.weight, first.bias)
         for layer in rest:
             hidden = layer(hidden)
@@ -172,20 +172,6 @@ class PatchwiseACmix(nn.Module):
     def _aggregate(self, v: Tensor, hidden: Tensor) -> Tensor:
         weights = hidden.unflatten(1, (-1, self.attn_kernel_size**2))
         return aggregation(v.to(weights.dtype), weights, self.attn_kernel_size)
-
-    def _first_norm(self, norm: nn.Module, q: Tensor, k: Tensor) -> Tuple[Tensor, Tensor]:
-        """Factor and summand of each input of the perceptron, the query and then the window of each key: what the batch
-        normalisation ``norm`` of the written-out windows amounts to. Takes the batch into its running statistics."""
-        exact = torch.promote_types(q.dtype, torch.float32)
-        # An empty batch has no moments, but may belong to one of several processes.
-        if norm.running_mean is None or norm.training and (q.numel() or _synced(norm)):
-            with no_autocast(q):
-                mean, variance, count = _moments(norm, q.to(exact), k.to(exact), self.attn_kernel_size)
-            if norm.running_mean is not None:
-                _update(norm, mean.detach(), variance.detach(), count)
-        else:
-            mean, variance = norm.running_mean.to(exact), norm.running_var.to(exact)
-        return _affine(norm, mean, variance)
 
     def _kernels(self) -> Tensor:
         """Kernels of the convolution path, its rate and ``fc`` in them."""
@@ -215,8 +201,8 @@ class PatchwiseACmix(nn.Module):
             norm, _, first, second, _, last = self.conv_w
             if norm.running_mean is None or second.running_mean is None:
                 raise ValueError('switch_to_deploy must find running statistics in conv_w, got norms without them')
-            tensors['scale'], tensors['shift'] = _affine(norm, norm.running_mean, norm.running_var)
-            scale, tensors['hidden_bias'] = _affine(second, second.running_mean, second.running_var)
+            tensors['scale'], tensors['shift'] = affine(norm, norm.running_mean, norm.running_var)
+            scale, tensors['hidden_bias'] = affine(second, second.running_mean, second.running_var)
             tensors['hidden_weight'] = first.weight * scale.view(-1, 1, 1, 1)
             rate = self.rate1 if self.paths == PATHS else 1
             tensors['window_weight'], tensors['window_bias'] = last.weight * rate, last.bias * rate
@@ -287,65 +273,3 @@ class PatchwiseACmix(nn.Module):
             f'{self.channels}, attn_kernel_size={self.attn_kernel_size}, '
             f'conv_kernel_size={self.conv_kernel_size}, paths={self.paths}'
         )
-
-
-def _affine(norm: nn.Module, mean: Tensor, variance: Tensor) -> Tuple[Tensor, Tensor]:
-    """Factor and summand that normalising by these moments comes to."""
-    scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    return scale, norm.bias - mean * scale
-
-
-def _moments(
-    norm: nn.Module, q: Tensor, k: Tensor, kernel_size: int
-) -> Tuple[Tensor, Tensor, Union[int, Tensor]]:
-    """Means and variances of the perceptron's inputs over the batch, of all processes for SyncBN, and its pixels."""
-    pixels = q.numel() // q.size(1)
-    centres = [y.detach().mean((0, 2, 3)) if y.numel() else y.new_zeros(y.size(1)) for y in (q, k)]
-    synced = _synced(norm)
-    if synced:
-        group = _group(norm)
-        centres = [_sum_over_processes(centre, group) / dist.get_world_size(group) for centre in centres]
-    sums = [window_moments(y, size, centre) for y, size, centre in zip((q, k), (1, kernel_size), centres)]
-    first, second = (torch.cat([part.flatten() for part in parts]) for parts in zip(*sums))
-    if synced:
-        packed = _sum_over_processes(torch.cat([first, second, q.new_full((1,), pixels)]), group)
-        first, second, pixels = packed.split([len(first), len(second), 1])
-        pixels = pixels.detach()
-    if pixels < 2:
-        raise ValueError(f'batch normalisation in training must have 2 pixels or more, got {tuple(q.shape)}')
-    mean = first / pixels
-    variance = (second / pixels - mean.square()).clamp_min(0)
-    centre = torch.cat([centres[0], centres[1].unsqueeze(1).expand(-1, kernel_size**2).flatten()])
-    return mean + centre, variance, pixels
-
-
-def _synced(norm: nn.Module) -> bool:
-    """Whether the moments are those of the batches of several processes."""
-    # mmcv's class of this name is none of torch's.
-    named = isinstance(norm, nn.SyncBatchNorm) or type(norm).__name__ == 'SyncBatchNorm'
-    return named and dist.is_available() and dist.is_initialized() and dist.get_world_size(_group(norm)) > 1
-
-
-def _group(norm: nn.Module) -> Any:
-    """The processes whose batches a synchronised normalisation joins: torch has a name for them, mmcv another."""
-    group = getattr(norm, 'process_group', None) or getattr(norm, 'group', None)
-    return dist.group.WORLD if group is None else group
-
-
-def _sum_over_processes(x: Tensor, group: Any) -> Tensor:
-    from torch.distributed.nn.functional import all_reduce
-
-    return all_reduce(x, group=group)
-
-
-@torch.no_grad()
-def _update(norm: nn.Module, mean: Tensor, variance: Tensor, count: Union[int, Tensor]) -> None:
-    """Running statistics as torch's batch normalisation keeps them."""
-    factor: Optional[float] = norm.momentum
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-        if factor is None:
-            factor = 1.0 / float(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
-    unbiased = variance * (count / (count - 1))
-    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), factor)

@@ -91,10 +91,8 @@ def shift_mask(rows: int, cols: int, window: int, shift: int, dtype: torch.dtype
 def _border_masks(window: int, shift: int, dtype: torch.dtype) -> Tuple[Tensor, Tensor, Tensor]:
     """Masks of windows in the last row, in the last column and in the corner, (window**2, window**2) each."""
     with torch.inference_mode(False):
-        seam = torch.arange(window, device='cpu') >= window - shift  # whatever the default device is
-        y, x = seam.repeat_interleave(window), seam.repeat(window)
-        down, right = y[:, None] != y, x[:, None] != x
-        return tuple(m.to(dtype) * BARRED for m in (down, right, down | right))
+        mask = shift_mask(2, 2, window, shift, dtype, torch.device('cpu'))  # whatever the default device is
+        return mask[2, 0], mask[1, 0], mask[3, 0]
 
 
 class _Chunk(NamedTuple):

@@ -1,7 +1,6 @@
 """Patchwise ACmix against SAN's own order of operations, with windows written out."""
 
 import copy
-import importlib
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from mmacmix.layers import PatchwiseACmix
+from mmacmix.layers import PatchwiseACmix, window_norm
 from mmacmix.ops.aggregation import aggregation_reference
 from mmacmix.ops.reflection import pad_reflection
 
@@ -176,7 +175,8 @@ def test_autocast_does_not_reach_the_moments():
         module = layer().float().train()
         norm = module.conv_w[0]
         with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
-            results.append([*module._first_norm(norm, q, k), norm.running_mean, norm.running_var])
+            moments = window_norm.window_norm(norm, q, k, module.attn_kernel_size)
+            results.append([*moments, norm.running_mean, norm.running_var])
     assert all(torch.equal(a, e) for a, e in zip(*results))
 
 
@@ -190,18 +190,17 @@ def test_autocast(relative_error):
 
 def test_groups_of_synchronised_norms(monkeypatch):
     """mmcv's SyncBatchNorm is none of torch's, and has another name for its processes."""
-    layers = importlib.import_module('mmacmix.layers.patchwise_acmix')
     ours = object()
     sizes = {ours: 2, dist.group.WORLD: 4}
     monkeypatch.setattr(dist, 'is_initialized', lambda: True)
     monkeypatch.setattr(dist, 'get_world_size', lambda group: sizes[group])
     torchs, mmcvs = nn.SyncBatchNorm(8), type('SyncBatchNorm', (nn.Module,), {})()
-    assert layers._synced(torchs) and layers._group(torchs) is dist.group.WORLD
+    assert window_norm._synced(torchs) and window_norm._group(torchs) is dist.group.WORLD
     mmcvs.group = torchs.process_group = ours
     for norm in (torchs, mmcvs):
-        assert layers._synced(norm) and layers._group(norm) is ours
+        assert window_norm._synced(norm) and window_norm._group(norm) is ours
     sizes[ours] = 1
-    assert not layers._synced(torchs) and not layers._synced(mmcvs) and not layers._synced(nn.BatchNorm2d(8))
+    assert not any(window_norm._synced(norm) for norm in (torchs, mmcvs, nn.BatchNorm2d(8)))
 
 
 @pytest.mark.skipif(not hasattr(torch.library, 'custom_op'), reason='torch before 2.4')

@@ -30,8 +30,8 @@ class BFloat16OptimWrapper(OptimWrapper):
         on_cpu = all(weight.device.type == 'cpu' for group in self.param_groups for weight in group['params'])
         if on_cpu and capability in ('DEFAULT', 'AVX2'):
             print_log(
-                f'bfloat16 has no fast kernels on this CPU ({capability}): a small training that takes 4 minutes with '
-                'AVX-512 took more than an hour with AVX2', 'current', logging.WARNING)
+                f'bfloat16 has no fast kernels on this CPU ({capability}): the training takes many times longer than '
+                'with AVX-512', 'current', logging.WARNING)
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
