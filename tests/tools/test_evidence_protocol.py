@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
@@ -181,15 +182,72 @@ def test_bfloat16_is_of_the_loss_alone():
     assert 0 < (model.weight - before).norm() < 1.01e-4
 
 
-@pytest.mark.parametrize(
-    'capability, device, warnings', [('AVX2', 'cpu', 1), ('AVX512', 'cpu', 0), ('AVX2', 'meta', 0)])
-def test_bfloat16_says_where_it_is_slow(capability, device, warnings, monkeypatch):
-    said = []
+class Seen(TorchDispatchMode):
+    """Notes in which numbers products are computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        if re.search('convolution|mm', str(operator)):
+            self.dtypes += [x.dtype for x in args if isinstance(x, torch.Tensor)]
+        return operator(*args, **(kwargs or {}))
+
+
+class Products(torch.nn.Module):
+    """Every product that a model can have: convolution, matrices and batches of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Linear(8, 8)
+        self.plain = torch.nn.Linear(8, 8, bias=False)
+
+    def forward(self, x):
+        x = self.fc(self.conv(x).flatten(2).transpose(1, 2))
+        x = torch.baddbmm(x, x @ x.transpose(1, 2), x).relu()
+        return self.plain(x.flatten(0, 1)).float().square().mean()
+
+
+def bfloat16_step():
+    torch.manual_seed(0)
+    model = Products()
+    wrapper = build_optim_wrapper(
+        model, dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1e-3)))
+    with Seen() as seen:
+        with wrapper.optim_context(model):
+            loss = model(torch.randn(2, 3, 6, 6) / 4)
+        wrapper.backward(loss)
+    return set(seen.dtypes), [loss.detach(), *(weight.grad for weight in model.parameters())]
+
+
+@pytest.mark.parametrize('capability, kernels', [('AVX2', torch.float32), ('AVX512', torch.bfloat16)])
+def test_bfloat16_has_kernels_of_float32_where_it_is_slow(capability, kernels, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
-    monkeypatch.setattr(bfloat16, 'print_log', lambda text, logger, level: said.append(text))
-    build_optim_wrapper(
-        torch.nn.Linear(4, 4, device=device), dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1)))
-    assert len(said) == warnings and all(f'({capability})' in text for text in said)
+    assert bfloat16_step()[0] == {kernels}
+
+
+def test_bfloat16_has_its_own_kernels_on_other_devices(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX2')
+    wrapper = build_optim_wrapper(
+        Products().to('meta'), dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1)))
+    assert wrapper.kernels is contextlib.nullcontext
+
+
+def test_bfloat16_by_kernels_of_float32_is_bfloat16(monkeypatch, relative_error):
+    """As close to torch's own as these, which add in another order, are to themselves; not exact as in float32."""
+    values = []
+    for capability in ('AVX2', 'AVX512'):
+        monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda name=capability: name)
+        values.append(bfloat16_step()[1])
+    torch.manual_seed(0)
+    exact = Products()
+    loss = exact(torch.randn(2, 3, 6, 6) / 4)
+    loss.backward()
+    exact = [loss.detach(), *(weight.grad for weight in exact.parameters())]
+    apart = [[relative_error(*pair) for pair in zip(values[0], other)] for other in (values[1], exact)]
+    assert max(apart[0]) < max(apart[1]) / 2
+    assert sum(apart[0]) < sum(apart[1]) / 2
 
 
 def test_bfloat16_accumulates_without_synchronising():

@@ -1,15 +1,35 @@
 """Trainings of docs/evidence.md in bfloat16, on a CPU too."""
 
 import contextlib
-import logging
-from typing import Iterator
+from typing import Any, Callable, ContextManager, Iterator, Optional, Sequence
 
 import torch
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import autocast
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+ATEN = torch.ops.aten
+PRODUCTS = tuple(getattr(ATEN, name).default for name in (
+    'addmm', 'baddbmm', 'bmm', 'convolution', 'convolution_backward', 'mm'))
+
+
+class Float32Kernels(TorchDispatchMode):
+    """Computes convolutions and matrix products of bfloat16 by the kernels of float32, and rounds what they give.
+
+    That is what processors with instructions for bfloat16 do: they multiply numbers of bfloat16, add up in float32, and
+    round at the end. Without such instructions torch's own kernels take ten times longer than these.
+    """
+
+    def __torch_dispatch__(
+            self, operator: Callable, types: Sequence[type], args: tuple = (), kwargs: Optional[dict] = None) -> Any:
+        kwargs = kwargs or {}
+        if operator not in PRODUCTS or not any(_is(x, torch.bfloat16) for x in (*args, *kwargs.values())):
+            return operator(*args, **kwargs)
+        args, kwargs = tree_map(lambda x: x.float() if _is(x, torch.bfloat16) else x, (args, kwargs))
+        return tree_map(lambda x: x.bfloat16() if _is(x, torch.float32) else x, operator(*args, **kwargs))
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -18,7 +38,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     It is AmpOptimWrapper with ``dtype='bfloat16'``, for a CPU too: mmengine's own refuses to train there. On a CPU, no
     map that a 3 x 3 convolution with a stride of 2 meets may be 1 wide: with torch 2.13 the gradient of its weight can
-    be noise. A CPU with AVX2 and no more has no kernels for it; the log warns of that.
+    be noise. A CPU without AVX-512 computes by :class:`Float32Kernels`.
 
     Args:
         optimizer, accumulative_counts, clip_grad: As of OptimWrapper.
@@ -26,14 +46,19 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        capability = torch.backends.cpu.get_cpu_capability()
         on_cpu = all(weight.device.type == 'cpu' for group in self.param_groups for weight in group['params'])
-        if on_cpu and capability in ('DEFAULT', 'AVX2'):
-            print_log(
-                f'bfloat16 has no fast kernels on this CPU ({capability}): the training takes many times longer than '
-                'with AVX-512', 'current', logging.WARNING)
+        slow = on_cpu and torch.backends.cpu.get_cpu_capability() in ('DEFAULT', 'AVX2')
+        self.kernels: Callable[[], ContextManager] = Float32Kernels if slow else contextlib.nullcontext
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+        with super().optim_context(model), autocast(dtype=torch.bfloat16), self.kernels():
             yield
+
+    def backward(self, loss: torch.Tensor, **kwargs) -> None:
+        with self.kernels():
+            super().backward(loss, **kwargs)
+
+
+def _is(value: object, dtype: torch.dtype) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == dtype

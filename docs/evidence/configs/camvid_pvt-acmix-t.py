@@ -4,5 +4,5 @@ _base_ = '_base_/camvid_small.py'
 model = dict(
     backbone=dict(_delete_=True, type='mmacmix.PVTACmix', arch='tiny', drop_path_rate=0.),
     neck=dict(in_channels=[64, 128, 320, 512]))
-# bfloat16 is many times slower than this on CPUs without AVX-512.
+# Not in bfloat16, which was many times slower on CPUs without AVX-512 when the group had its first run.
 optim_wrapper = dict(type='OptimWrapper')
