@@ -9,11 +9,12 @@ from typing import Callable, Dict, Optional
 
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 from mmacmix.checkpoint_stand_ins import Budget, Made, Name, Unfit, is_key, refers, shown
-from mmacmix.safe_globals import PLAIN_DTYPES, STATISTICS
+from mmacmix.safe_globals import CURVES, PLAIN_DTYPES, STATISTICS, name_of
 
-BUFFER = f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}'
+BUFFER, ONE_CYCLE = name_of(HistoryBuffer), name_of(OneCycleParamScheduler)
 ARRAY, DTYPE, MAPPING, COUNTER = 'numpy.ndarray', 'numpy.dtype', 'collections.OrderedDict', 'collections.Counter'
 # Bytes of an object of torch, and of an entry of a mapping, about.
 OBJECT, ENTRY = 1000, 100
@@ -44,7 +45,8 @@ def new(name: object, args: object) -> Made:
     """
     if type(name) is not Name or args != ():
         raise Unfit(f'objects must be made of a class, without arguments, got {shown(name)}')
-    if name not in (BUFFER, MAPPING) and name.split('.')[0] in ('torch', 'numpy', 'builtins', 'collections', '_codecs'):
+    closed = name == ONE_CYCLE or name.split('.')[0] in ('torch', 'numpy', 'builtins', 'collections', '_codecs')
+    if closed and name not in (BUFFER, MAPPING):
         raise refers(name)
     return Made(name)
 
@@ -199,10 +201,14 @@ def _layout(budget: Budget, name: object) -> Optional[Made]:
 
 
 @_form(2)
-def _statistic(budget: Budget, owner: object, name: object) -> Made:
-    if type(owner) is not Name or owner != BUFFER or type(name) is not str or name not in STATISTICS:
-        raise refers(f'getattr({owner if type(owner) is Name else shown(owner)}, {shown(name)})')
-    return Made('statistic', parts=[name])
+def _function(budget: Budget, owner: object, name: object) -> Made:
+    """One of those that belong to a class."""
+    if type(owner) is Name and type(name) is str:
+        if owner == BUFFER and name in STATISTICS:
+            return Made('statistic', parts=[name])
+        if owner == ONE_CYCLE and name in CURVES:
+            return Made('curve')
+    raise refers(f'getattr({owner if type(owner) is Name else shown(owner)}, {shown(name)})')
 
 
 @_form(3)
@@ -280,7 +286,7 @@ FORMS: Dict[str, Callable] = {
     'builtins.bytearray': _bytearray,
     'builtins.set': _set,
     'builtins.complex': _complex,
-    'builtins.getattr': _statistic,
+    'builtins.getattr': _function,
     MAPPING: _mapping,
     COUNTER: _counter,
     DTYPE: _dtype,

@@ -1,5 +1,6 @@
 """Reading of checkpoint files: whole ones only, nothing larger than the file, and no code from it."""
 
+import os
 import os.path as osp
 import pickle
 import re
@@ -141,11 +142,17 @@ def register_loaders() -> None:
     @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
     def load_from_http(filename: str, map_location: object = None) -> object:
         cached = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(filename.split('?')[0]))
-        if is_main_process() and not osp.exists(cached):
-            mkdir_or_exist(osp.dirname(cached))
-            torch.hub.download_url_to_file(filename, cached)
-        barrier()
+        _download(filename, cached)
         return load_file(cached, map_location)
+
+
+def _download(url: str, path: str) -> None:
+    """By the main process, and then by the first one of every other machine, if the folder is not shared with it."""
+    for turn in (is_main_process(), os.environ.get('LOCAL_RANK', '0') == '0'):
+        if turn and not osp.exists(path):
+            mkdir_or_exist(osp.dirname(path))
+            torch.hub.download_url_to_file(url, path)
+        barrier()
 
 
 def _reason(error: Exception) -> str:

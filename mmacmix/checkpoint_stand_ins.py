@@ -18,7 +18,7 @@ class Made:
     """Stands for an object that would be made.
 
     Args:
-        kind: Its class: 'numpy.ndarray', or one of 'bytes', 'statistic', 'storage', 'tensor'.
+        kind: Its class: 'numpy.ndarray', or one of 'bytes', 'curve', 'statistic', 'storage', 'tensor'.
         size: Bytes of a storage or of bytes, or of one element of a dtype.
         width: Bytes of one element of a storage.
         parts: What it holds.

@@ -17,6 +17,7 @@ from typing import Tuple
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 WEIGHTS = {'backbone.weight': torch.ones(4, 2), 'backbone.bias': torch.ones(4)}
 
@@ -275,6 +276,13 @@ FILES = {
     'exec': lambda path, canary: saved(run_state(x=Call(exec, f'open({str(canary)!r}, "w")')), path),
     'open': lambda path, canary: saved(run_state(x=Call(open, str(canary), 'w')), path),
     'getattr_of_a_class': lambda path, canary: saved(run_state(x=Call(getattr, HistoryBuffer, '__init__')), path),
+    'getattr_of_a_scheduler': lambda path, canary: saved(
+        run_state(x=Call(getattr, OneCycleParamScheduler, 'build_iter_from_epoch')), path),
+    'called_scheduler': lambda path, canary: saved(run_state(x=Call(OneCycleParamScheduler)), path),
+    'made_scheduler': lambda path, canary: saved(
+        run_state(x=object.__new__(OneCycleParamScheduler)), path),
+    'called_curve': lambda path, canary: saved(
+        run_state(x=Call(OneCycleParamScheduler._annealing_cos, 0, 1, 0.5)), path),
     'getattr_chain': lambda path, canary: saved(run_state(x=Call(
         getattr, Call(getattr, Call(getattr, HistoryBuffer, 'mean'), '__globals__'), 'clear')), path),
     'nested_reduce': lambda path, canary: saved(
@@ -374,5 +382,6 @@ FILES = {
 }
 # Those that an unpickler refuses whose names are restricted.
 UNKNOWN_NAMES = [
-    'os_system', 'eval', 'exec', 'open', 'getattr_of_a_class', 'getattr_chain', 'nested_reduce', 'in_the_message_hub',
-    'through_a_rebuild', 'renamed_class', 'module_behind_a_class', 'legacy_pickle']
+    'os_system', 'eval', 'exec', 'open', 'getattr_of_a_class', 'getattr_of_a_scheduler', 'getattr_chain',
+    'nested_reduce', 'in_the_message_hub', 'through_a_rebuild', 'renamed_class', 'module_behind_a_class',
+    'legacy_pickle']

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.optim import OneCycleLR
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmacmix import checkpoint_files
@@ -120,6 +121,31 @@ def test_odd_values_load(tmp_path, monkeypatch, form, safe_mode):
     assert repr(load_file(str(tmp_path / 'x.pth'))) == repr(odd_values())
 
 
+@pytest.mark.parametrize('safe_mode', [True, False])
+@pytest.mark.parametrize('curve', ['cos', 'linear'])
+def test_one_cycle_goes_on(tmp_path, monkeypatch, curve, safe_mode):
+    """The state of OneCycleLR holds a function."""
+    monkeypatch.setattr(checkpoint_files, 'SAFE_MODE', safe_mode and checkpoint_files.SAFE_MODE)
+
+    def rates(steps, state=None):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+        schedule = OneCycleLR(optimizer, eta_max=0.5, total_steps=6, anneal_strategy=curve)
+        if state is not None:
+            schedule.load_state_dict(state['param_schedulers'][0])
+            optimizer.load_state_dict(state['optimizer'])
+        values = []
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step()
+            values.append(optimizer.param_groups[0]['lr'])
+        torch.save(dict(meta={}, param_schedulers=[schedule.state_dict()], optimizer=optimizer.state_dict()), path)
+        return values
+
+    path = tmp_path / 'epoch_1.pth'
+    whole = rates(5)
+    assert rates(2) + rates(3, load_file(str(path))) == whole and len(set(whole)) == 5
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='the checkpoint must be an existing file, got .*gone.pth'):
         check_file(str(tmp_path / 'gone.pth'))
@@ -140,6 +166,37 @@ def test_downloads_go_the_same_way(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
     with pytest.raises(ValueError, match=r"epoch_1.pth as a checkpoint: its meta\['config'\] would be run as Python"):
         CheckpointLoader.load_checkpoint('https://example.com/epoch_1.pth?x=1', 'cpu')
+
+
+@pytest.mark.parametrize('main, local_rank, shared, downloads', [
+    (True, '0', False, ['before']), (False, '0', False, ['after']), (False, '0', True, []), (False, '1', True, []),
+    (False, '1', False, []), (False, None, False, ['after']),
+])
+def test_every_machine_downloads_once(tmp_path, monkeypatch, main, local_rank, shared, downloads):
+    """Processes wait twice: for the main one, and for the first of their own machine."""
+    path, done, waits = tmp_path / 'checkpoints' / 'epoch_1.pth', [], []
+    whole = dict(meta={}, state_dict={})
+
+    def download(url, target):
+        done.append('after' if waits else 'before')
+        torch.save(whole, target)
+
+    def barrier():
+        waits.append(len(done))
+        # What others did meanwhile: the main process in a shared folder, the first process of this machine in its own.
+        if shared or len(waits) == 2 and local_rank == '1':
+            path.parent.mkdir(exist_ok=True)
+            torch.save(whole, path)
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr(checkpoint_files, 'is_main_process', lambda: main)
+    monkeypatch.setattr(checkpoint_files, 'barrier', barrier)
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv('LOCAL_RANK', local_rank)
+    CheckpointLoader.load_checkpoint('https://example.com/epoch_1.pth', 'cpu')
+    assert done == downloads and len(waits) == 2
 
 
 def test_text_of_old_checkpoints_is_left_out():

@@ -239,7 +239,10 @@ def own(tmp_path_factory):
         model=dict(type='Attacked'), work_dir=str(folder), default_scope='mmengine', experiment_name='own',
         train_dataloader=loader, train_cfg=dict(by_epoch=True, max_epochs=2),
         val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type='Single'),
-        param_scheduler=[dict(type='MultiStepLR', milestones=[1, 2])],
+        param_scheduler=[
+            dict(type='MultiStepLR', milestones=[1, 2]),
+            *(dict(type='OneCycleLR', eta_max=0.1, total_steps=2, anneal_strategy=curve)
+              for curve in ('cos', 'linear'))],
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='mIoU')),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)))))
     for kind in NUMBERS:
@@ -308,6 +311,7 @@ def test_nothing_else_is_allowed():
     assert {entry.__module__.split('.')[0] for entry in allowed if not isinstance(entry, tuple)} <= {'torch'}
     assert set(mmengine_globals()) == {
         'builtins.getattr', 'mmengine.logging.history_buffer.HistoryBuffer', 'numpy.ndarray', 'numpy.dtype',
+        'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',
         'numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct', 'numpy.core.multiarray.scalar',
         'numpy._core.multiarray.scalar', *(f'{type(np.dtype(kind)).__module__}.{type(np.dtype(kind)).__qualname__}'
                                           for kind in NUMBERS)}

@@ -2,7 +2,7 @@
 
 import os.path as osp
 from difflib import get_close_matches
-from typing import List, Optional, Sequence, Set
+from typing import Iterator, List, Optional, Sequence, Set, Tuple
 
 from mmengine.hooks import CheckpointHook, Hook
 from torch import nn
@@ -25,21 +25,53 @@ def check_metrics(evaluator: object, dataset: object, split: str) -> None:
         SetupError: The annotation file of a metric is about other images, or has the classes in another order; or
             there are no classes to count.
     """
-    found = list(leaves(f'{split}_dataloader.dataset', dataset))
-    for metric in getattr(evaluator, 'metrics', ()):
+    for metric, setting, found in counted(evaluator, dataset, split):
         if 'IoUMetric' in _kinds(metric):
-            for setting, part in found:
-                if not (getattr(part, 'metainfo', None) or {}).get('classes'):
-                    raise SetupError(f'IoUMetric must know the classes: set {setting}.metainfo.classes')
+            for data, part in found:
+                if not classes_of(part):
+                    raise SetupError(f'IoUMetric must know the classes: set {data}.metainfo.classes')
         known = getattr(getattr(metric, '_coco_api', None), 'imgs', None)
         if not known:
             continue
-        for setting, part in found:
+        for data, part in found:
             if not getattr(metric, 'sort_categories', False):
-                check_category_order(metric._coco_api.dataset, part, setting)
+                check_category_order(metric._coco_api.dataset, part, data)
             if hasattr(part, 'get_data_info') and len(part):
                 infos = [part.get_data_info(i) for i in spread(len(part), 50)]
-                _check_images_known(infos, known, f'{split}_evaluator.ann_file', setting)
+                _check_images_known(infos, known, f'{setting}.ann_file', data)
+
+
+def counted(evaluator: object, dataset: object, split: str) -> Iterator[Tuple[object, str, List[Tuple[str, object]]]]:
+    """Each metric with its setting, and with the data sets, each with its own, whose images it counts.
+
+    All metrics count all data sets, but for MMDetection's MultiDatasetsEvaluator: there each has its own.
+
+    Raises:
+        SetupError: MultiDatasetsEvaluator has not one metric and one prefix for every data set.
+    """
+    metrics, name = list(getattr(evaluator, 'metrics', ())), f'{split}_dataloader.dataset'
+    prefixes = prefixes_of(evaluator)
+    if prefixes is None:
+        found = list(leaves(name, dataset))
+        yield from ((metric, f'{split}_evaluator', found) for metric in metrics)
+        return
+    parts = list(getattr(dataset, 'datasets', ()))
+    if not len(metrics) == len(prefixes) == len(parts):
+        raise SetupError(
+            f'{split}_evaluator of type MultiDatasetsEvaluator must have one of metrics and one of dataset_prefixes '
+            f'for each of {name}.datasets, got {len(metrics)} metrics and {len(prefixes)} prefixes for {len(parts)}'
+        )
+    for i, (metric, part) in enumerate(zip(metrics, parts)):
+        yield metric, f'{split}_evaluator.metrics.{i}', list(leaves(f'{name}.datasets.{i}', part))
+
+
+def prefixes_of(evaluator: object) -> Optional[Sequence[str]]:
+    """What MMDetection's MultiDatasetsEvaluator puts before the names of metrics; None of any other."""
+    return getattr(evaluator, 'dataset_prefixes', None)
+
+
+def classes_of(dataset: object) -> Sequence[str]:
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
 
 
 def _check_images_known(infos: List[dict], known: dict, setting: str, data: str) -> None:
@@ -65,31 +97,31 @@ def counts_labels(evaluator: object) -> bool:
                for metric in getattr(evaluator, 'metrics', ()))
 
 
-def check_coco_metrics(evaluator: object, split: str, model: nn.Module) -> None:
+def check_coco_metrics(evaluator: object, dataset: object, split: str, model: nn.Module) -> None:
     """Checks the metrics by pycocotools.
 
     Raises:
         SetupError: Masks are to be counted, and no part of the model is about masks; or annotations lack `iscrowd`.
     """
-    for metric in getattr(evaluator, 'metrics', ()):
+    for metric, setting, found in counted(evaluator, dataset, split):
         if 'CocoMetric' in _kinds(metric) and not getattr(metric, 'format_only', False):
-            _check_coco_metric(metric, split, model)
+            _check_coco_metric(metric, setting, {name for _, part in found for name in classes_of(part)}, model)
 
 
-def _check_coco_metric(metric: object, split: str, model: nn.Module) -> None:
+def _check_coco_metric(metric: object, setting: str, classes: Set[str], model: nn.Module) -> None:
     if 'segm' in metric.metrics and _boxes_alone(model):
         raise SetupError(
-            f"{split}_evaluator.metric must be 'bbox' for a detector of boxes, got {split}_evaluator.metric="
-            f'{metric.metrics}: {type(model).__name__} has no head of masks'
+            f"{setting}.metric must be 'bbox' for a detector of boxes, got {setting}.metric={metric.metrics}: "
+            f'{type(model).__name__} has no head of masks'
         )
-    annotations = getattr(getattr(metric, '_coco_api', None), 'anns', None) or {}
-    classes = (getattr(metric, 'dataset_meta', None) or {}).get('classes')
-    counted = {key for key, category in (getattr(getattr(metric, '_coco_api', None), 'cats', None) or {}).items()
-               if not classes or category.get('name') in classes}
-    lost = [key for key, entry in annotations.items() if 'iscrowd' not in entry and entry.get('category_id') in counted]
+    api = getattr(metric, '_coco_api', None)
+    wanted = {key for key, category in (getattr(api, 'cats', None) or {}).items()
+              if not classes or category.get('name') in classes}
+    lost = [key for key, entry in (getattr(api, 'anns', None) or {}).items()
+            if 'iscrowd' not in entry and entry.get('category_id') in wanted]
     if lost and type(metric).__name__ != 'LVISMetric':
         raise SetupError(
-            f'annotations of {split}_evaluator.ann_file must have iscrowd, which pycocotools reads, got none in '
+            f'annotations of {setting}.ann_file must have iscrowd, which pycocotools reads, got none in '
             f'{len(lost)}: {listing(lost, 5)}; set "iscrowd": 0 for single objects'
         )
 
@@ -100,10 +132,13 @@ def check_save_best(hooks: Sequence[Hook], evaluator: object) -> None:
     Raises:
         SetupError: It is not, and the metrics are known ones.
     """
-    keys = [keys_of(metric) for metric in getattr(evaluator, 'metrics', ())]
+    metrics = getattr(evaluator, 'metrics', ())
+    keys = [keys_of(metric) for metric in metrics]
     if not keys or None in keys:
         return
-    known = sorted(set().union(*keys))
+    prefixes = prefixes_of(evaluator)
+    fronts = [''] * len(keys) if prefixes is None else [f'{prefix}/' for prefix in prefixes]
+    known = sorted(f'{front}{key}' for front, names in zip(fronts, keys) for key in names)
     for hook in hooks:
         wanted = (getattr(hook, 'save_best', None) or []) if isinstance(hook, CheckpointHook) else []
         for name in [wanted] if isinstance(wanted, str) else wanted:

@@ -7,7 +7,13 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmacmix.engine.batch_checks import check_batch
-from mmacmix.engine.metric_checks import check_coco_metrics, check_metrics, check_save_best, counts_labels
+from mmacmix.engine.metric_checks import (
+    check_coco_metrics,
+    check_metrics,
+    check_save_best,
+    classes_of,
+    counts_labels,
+)
 from mmacmix.engine.model_checks import (
     ChannelWatch,
     check_classes,
@@ -53,11 +59,11 @@ class StartCheckHook(Hook):
                 check_frozen(model, loaded=bool(runner._load_from or runner._resume))
             elif evaluator is not None:
                 check_metrics(evaluator, dataset, split)
-                check_coco_metrics(evaluator, split, model)
+                check_coco_metrics(evaluator, dataset, split, model)
             if split == 'val':
                 check_save_best(runner.hooks, evaluator)
             for setting, part in parts:
-                classes = (getattr(part, 'metainfo', None) or {}).get('classes')
+                classes = classes_of(part)
                 if classes:
                     check_classes(model, classes, setting)
                     if split == 'train':

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from mmacmix.safe_globals import history_buffer_getattr
+from mmacmix.safe_globals import getattr_of_few
 
 
 @MODELS.register_module()
@@ -138,5 +138,5 @@ def test_crafted_checkpoints_stay_refused(tmp_path, via):
 )
 def test_getattr_resolves_statistics_only(owner, name):
     with pytest.raises(pickle.UnpicklingError, match='may only refer to the statistics'):
-        history_buffer_getattr(owner, name)
-    assert history_buffer_getattr(HistoryBuffer, 'mean') is HistoryBuffer.mean
+        getattr_of_few(owner, name)
+    assert getattr_of_few(HistoryBuffer, 'mean') is HistoryBuffer.mean

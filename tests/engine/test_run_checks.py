@@ -11,7 +11,7 @@ from mmacmix.backbones import PVTACmix, ResNetACmix, SANACmix, SwinACmix
 from mmacmix.engine import SetupError
 from mmacmix.engine.batch_checks import check_batch
 from mmacmix.engine.level_checks import check_levels
-from mmacmix.engine.metric_checks import check_coco_metrics, check_save_best, counts_labels
+from mmacmix.engine.metric_checks import check_coco_metrics, check_metrics, check_save_best, counts_labels
 from mmacmix.engine.model_checks import check_order
 from mmacmix.engine.pipeline_checks import check_pipeline, has_steps
 
@@ -117,11 +117,53 @@ def test_metrics_that_need_no_labels():
 def test_entries_that_are_not_counted_need_no_iscrowd():
     api = SimpleNamespace(cats={1: dict(name='a'), 2: dict(name='b')},
                           anns={1: dict(category_id=1, iscrowd=0), 2: dict(category_id=2)})
-    one = metric(**COCO, metrics=['bbox'], _coco_api=api, dataset_meta=dict(classes=('a',)))
-    check_coco_metrics(SimpleNamespace(metrics=[one]), 'val', detector())
-    one.dataset_meta = dict(classes=('a', 'b'))
-    with pytest.raises(SetupError, match='must have iscrowd, which pycocotools reads, got none in 1: 2;'):
-        check_coco_metrics(SimpleNamespace(metrics=[one]), 'val', detector())
+    evaluator = SimpleNamespace(metrics=[metric(**COCO, metrics=['bbox'], _coco_api=api)])
+    check_coco_metrics(evaluator, SimpleNamespace(metainfo=dict(classes=('a',))), 'val', detector())
+    for metainfo in (dict(classes=('a', 'b')), dict(), None):
+        with pytest.raises(SetupError, match='val_evaluator.ann_file must have iscrowd, which .* got none in 1: 2;'):
+            check_coco_metrics(evaluator, SimpleNamespace(metainfo=metainfo), 'val', detector())
+
+
+class Images(list):
+    """A data set of images with these ids."""
+
+    metainfo = dict(classes=('cell',))
+
+    def get_data_info(self, index):
+        return dict(img_id=self[index], img_path=f'{self[index]}.jpg')
+
+
+def of_two(first, second, prefixes=('here', 'there')):
+    """MMDetection's MultiDatasetsEvaluator with two files of annotations, which have these images."""
+    metrics = [metric(**COCO, metrics=['bbox'], _coco_api=SimpleNamespace(
+        dataset=dict(categories=[dict(id=1, name='cell')]), imgs={i: dict(file_name=f'{i}.jpg') for i in images},
+        cats={1: dict(name='cell')}, anns={7: dict(category_id=1)} if images == [4] else {}))
+        for images in (first, second)]
+    return SimpleNamespace(metrics=metrics, dataset_prefixes=prefixes)
+
+
+def test_every_data_set_may_have_its_metric():
+    both = SimpleNamespace(datasets=[Images([1, 2]), SimpleNamespace(dataset=Images([3]))])
+    check_metrics(of_two([1, 2], [3]), both, 'val')
+    with pytest.raises(SetupError, match=r'^val_evaluator.metrics.1.ann_file must have the images of '
+                                         r'val_dataloader.dataset.datasets.1.dataset, got a file without the ids 3:'):
+        check_metrics(of_two([1, 2], [4]), both, 'val')
+    with pytest.raises(SetupError, match='annotations of val_evaluator.metrics.1.ann_file must have iscrowd'):
+        check_coco_metrics(of_two([1, 2], [4]), both, 'val', detector())
+    with pytest.raises(SetupError, match='got 2 metrics and 1 prefixes for 2$'):
+        check_metrics(of_two([1, 2], [3], prefixes=['here']), both, 'val')
+    with pytest.raises(SetupError, match='got 2 metrics and 2 prefixes for 0$'):
+        check_metrics(of_two([1, 2], [3]), Images([1, 2, 3]), 'val')
+    # One metric for all has to know them all.
+    with pytest.raises(SetupError, match='^val_evaluator.ann_file must have the images of .*datasets.1.dataset, got'):
+        check_metrics(SimpleNamespace(metrics=of_two([1, 2], [3]).metrics[:1]), both, 'val')
+
+
+def test_best_metric_of_one_data_set():
+    check_save_best([CheckpointHook(save_best='there/coco/bbox_mAP', rule='greater')], of_two([1], [2]))
+    for best in ('coco/bbox_mAP', 'elsewhere/coco/bbox_mAP'):
+        with pytest.raises(SetupError, match=r"what val_evaluator gives, here/coco/bbox_mAP, .* there/coco/bbox_mAP"):
+            check_save_best([CheckpointHook(save_best=best, rule='greater')], of_two([1], [2]))
 
 
 def test_wrappers_that_go_on():
@@ -170,6 +212,6 @@ def test_masks_that_may_be_evaluated():
     segm = SimpleNamespace(metrics=[metric(**COCO, metrics=['segm'])])
     for model in (detector(roi_head=True), detector(mask_head=nn.Conv2d(1, 1, 1)), of('mine', 'Model'),
                   detector(bbox_head=of('mmdet.models', 'RTMDetInsMaskHead'))):
-        check_coco_metrics(segm, 'val', model)
-    check_coco_metrics(SimpleNamespace(metrics=[metric(**dict(COCO, format_only=True), metrics=['segm'])]), 'val',
-                       detector())
+        check_coco_metrics(segm, None, 'val', model)
+    check_coco_metrics(SimpleNamespace(metrics=[metric(**dict(COCO, format_only=True), metrics=['segm'])]), None,
+                       'val', detector())

@@ -271,7 +271,7 @@ FAULTS = [
           'state[key].shape != own[key].shape', 'state[key].dim() != own[key].dim()',
           (f'{CHECKPOINTS}::test_mismatch',), 'weights of another width pass'),
     Fault('real-getattr', 'mmacmix/safe_globals.py',
-          "allowed['builtins.getattr'] = history_buffer_getattr", "allowed['builtins.getattr'] = getattr",
+          "allowed['builtins.getattr'] = getattr_of_few", "allowed['builtins.getattr'] = getattr",
           (f'{GUARD}::test_crafted_checkpoints_stay_refused',), 'a checkpoint can reach any function'),
     Fault('hollow-tensors', 'mmacmix/state_dicts.py',
           'v.numel() * v.element_size() > v.untyped_storage().nbytes()',
