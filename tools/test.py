@@ -15,8 +15,17 @@ from mmengine.runner import Runner
 
 import mmacmix.registry  # noqa: F401  (lets torch >= 2.6 load the checkpoints of mmengine)
 from mmacmix.checkpoint_files import check_file
-from mmacmix.engine import SetupError, check_data_paths, check_work_dir, join_cpu_processes, read_config
+from mmacmix.engine import (
+    SetupError,
+    check_data_paths,
+    check_work_dir,
+    host_of,
+    join_cpu_processes,
+    read_config,
+    type_name,
+)
 from mmacmix.engine.config_files import CfgOptions
+from mmacmix.engine.data_paths import datasets
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -82,12 +91,12 @@ def enable_drawing(cfg, args):
     if hook is None or cfg.get('visualizer') is None:
         raise ValueError('--show and --show-dir must find default_hooks.visualization and '
                          'visualizer in the config, got a config without them')
-    classifier = cfg.get('default_scope') == 'mmpretrain'
+    classifier = host_of(cfg) == 'mmpretrain'
     hook['enable' if classifier else 'draw'] = True
     if args.show:
         hook.show = True
         hook.wait_time = args.wait_time
-    if args.show_dir and cfg.get('default_scope') == 'mmdet':
+    if args.show_dir and host_of(cfg) == 'mmdet':
         # mmdet would put a relative path below the work dir.
         hook.test_out_dir = osp.abspath(args.show_dir)
     elif args.show_dir and classifier:
@@ -101,9 +110,9 @@ def enable_drawing(cfg, args):
 
 def mirror_tta(cfg):
     """Set the image and its mirror image, prepared as for the test, as test-time augmentation."""
-    pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
+    pipeline = deepcopy(test_pipeline(cfg))
     # Truth is read behind the flip, and stays as it is.
-    start = next((i for i, step in enumerate(pipeline) if step.type.split('.')[-1] == 'LoadAnnotations'),
+    start = next((i for i, step in enumerate(pipeline) if type_name(step) == 'LoadAnnotations'),
                  len(pipeline) - 1)
     pack = pipeline[-1]
     if 'meta_keys' in pack:
@@ -116,7 +125,7 @@ def mirror_tta(cfg):
 def check_tta_sizes(cfg):
     """Refuse a tta_pipeline that was left behind when the test pipeline got another size."""
     test, augmented = (scales(pipeline) for pipeline in (
-        innermost(cfg.test_dataloader.dataset).pipeline, cfg.tta_pipeline))
+        test_pipeline(cfg), cfg.tta_pipeline))
     if None not in augmented and (not test <= augmented or augmented and not test):
         raise ValueError(
             '--tta must have the size of the test pipeline among those of tta_pipeline, got '
@@ -132,21 +141,23 @@ def scales(steps):
             found |= scales(step)
         elif 'transforms' in step:
             found |= scales(step['transforms'])
-        elif step['type'].split('.')[-1] == 'Resize':
+        elif type_name(step) == 'Resize':
             found.add(tuple(step['scale']) if step.get('scale') else None)
     return found
 
 
-def innermost(dataset):
-    """Return the dataset inside wrappers such as RepeatDataset."""
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
+def test_pipeline(cfg):
+    """Return the steps that prepare images for the test."""
+    pipelines = [dataset.get('pipeline') for _, dataset in datasets(cfg, 'test')]
+    if not pipelines or not pipelines[0] or any(pipeline != pipelines[0] for pipeline in pipelines):
+        raise ValueError('--tta must find one pipeline of all data sets in test_dataloader, got '
+                         f'{"others in some" if any(pipelines) else "none"}')
+    return pipelines[0]
 
 
 def enable_tta(cfg, mirror=False):
     """Wrap the model, and replace the test pipeline, for test-time augmentation."""
-    scope = cfg.get('default_scope')
+    scope = host_of(cfg)
     if scope == 'mmdet' and 'mask_head' in (cfg.model.get('roi_head') or {}):
         raise ValueError('--tta must meet a detector without a mask head: mmdet merges boxes '
                          'only, got model.roi_head.mask_head')
@@ -161,19 +172,24 @@ def enable_tta(cfg, mirror=False):
                          f'got missing={", ".join(missing)}')
     check_tta_sizes(cfg)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    innermost(cfg.test_dataloader.dataset).pipeline = cfg.tta_pipeline
+    for _, dataset in datasets(cfg, 'test'):
+        dataset.pipeline = cfg.tta_pipeline
 
 
 def check_out(cfg, out):
     """Make IoUMetric of mmseg write PNGs into the folder `out`; a pickle needs no setting."""
     if out.endswith(PICKLES):
+        evaluator = cfg.test_evaluator
+        if isinstance(evaluator, dict) and type_name(evaluator) == 'MultiDatasetsEvaluator':
+            raise ValueError('--out must meet one evaluator of all images, got test_evaluator.type='
+                             'MultiDatasetsEvaluator: test one data set at a time')
         return
-    if cfg.get('default_scope') != 'mmseg':
+    if host_of(cfg) != 'mmseg':
         raise ValueError(f'--out must end with {" or ".join(PICKLES)}, got --out {out}')
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [
         cfg.test_evaluator]
     for evaluator in evaluators:
-        if evaluator.type.split('.')[-1] == 'IoUMetric':
+        if type_name(evaluator) == 'IoUMetric':
             evaluator.output_dir = out
             return
     raise ValueError(f'--out DIR must find an IoUMetric in test_evaluator, got --out {out}')
@@ -205,7 +221,7 @@ def main(argv=None):
         build_data(runner, ('test',))
         if args.out is not None and args.out.endswith(PICKLES):
             # mmdet's own encodes masks compactly.
-            kind = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+            kind = 'DumpDetResults' if host_of(cfg) == 'mmdet' else 'DumpResults'
             runner.test_evaluator.metrics.append(
                 METRICS.build(dict(type=kind, out_file_path=args.out)))
         runner.test()

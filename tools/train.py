@@ -18,9 +18,12 @@ from mmacmix.engine import (
     SetupError,
     check_data_paths,
     check_pretrained,
+    check_same_start,
     check_work_dir,
+    host_of,
     join_cpu_processes,
     read_config,
+    type_name,
 )
 from mmacmix.engine.config_files import CfgOptions
 
@@ -71,16 +74,16 @@ def load_config(args):
 def enable_amp(cfg, dtype=None):
     """Switch the optimiser wrapper to mixed precision."""
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
+    kind = type_name(wrapper, 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
             '--amp must meet an optim_wrapper of type OptimWrapper or AmpOptimWrapper, '
             f'got optim_wrapper.type={kind}')
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
-    if dtype == 'bfloat16' and cfg.get('default_scope') == 'mmdet':
+    if dtype == 'bfloat16' and host_of(cfg) == 'mmdet':
         raise ValueError('--amp-dtype bfloat16 must meet a segmenter or classifier: mmcv has no RoIAlign and no '
-                         'focal loss in it, got default_scope=mmdet')
+                         'focal loss in it, got a config of mmdet')
     if dtype is not None:
         wrapper.dtype = dtype
 
@@ -88,7 +91,7 @@ def enable_amp(cfg, dtype=None):
 def check_amp(cfg, cause):
     """Refuse mixed precision where mmengine has none."""
     device = get_device()
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and device in ('cpu', 'mps'):
+    if type_name(cfg.optim_wrapper) == 'AmpOptimWrapper' and device in ('cpu', 'mps'):
         raise ValueError(f'{cause} must run on an accelerator that mmengine scales losses on, got device={device}')
 
 
@@ -216,6 +219,7 @@ def main(argv=None):
         sys.exit(f'train.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     try:
+        check_same_start(cfg)
         build_data(runner, ('train', 'val'))
         runner.train()
     except SetupError as error:

@@ -10,7 +10,7 @@ from mmengine import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import FlexibleRunner, Runner
 
-from mmacmix.engine.config_files import SetupError, open_config, override
+from mmacmix.engine.config_files import SetupError, open_config, override, type_name
 from mmacmix.engine.data_paths import found
 from mmacmix.engine.setting_checks import check_settings
 from mmacmix.engine.type_checks import check_types
@@ -100,8 +100,8 @@ def check_pretrained(cfg: Config) -> None:
         FileNotFoundError: One does not; the message names it and the setting.
     """
     for setting, part in _parts(cfg.get('model') or {}, 'model'):
-        name, path = part.get('type'), part.get('checkpoint')
-        if name in ('Pretrained', 'mmengine.Pretrained') and isinstance(path, str) \
+        path = part.get('checkpoint')
+        if type_name(part) in ('Pretrained', 'PretrainedInit') and isinstance(path, str) \
                 and not found(osp.expanduser(path)):
             raise FileNotFoundError(f'{path} does not exist: set {setting}.checkpoint in the config')
 

@@ -66,6 +66,22 @@ def override(cfg: Config, options: Optional[dict], path: str) -> None:
         raise SetupError(f'--cfg-options must fit {path}: {describe(error)}') from error
 
 
+def type_name(part: dict, default: str = '') -> str:
+    """The class of a part of a config without module or scope, whether it is there by name or, in pure Python, itself.
+
+    >>> type_name(dict(type='mmdet.Resize'))
+    'Resize'
+    """
+    kind = part.get('type') or default
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
+
+
+def host_of(cfg: Config) -> Optional[str]:
+    """The package that a config is for: its default scope, or that of the model's class in a config without one."""
+    kind = (cfg.get('model') or {}).get('type')
+    return cfg.get('default_scope') or (kind.__module__.partition('.')[0] if isinstance(kind, type) else None)
+
+
 def made_by(thing: object, *packages: str) -> bool:
     """Whether the class of an object is one of these packages."""
     return type(thing).__module__.split('.')[0] in packages

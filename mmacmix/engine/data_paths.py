@@ -5,6 +5,8 @@ from typing import Iterator, Sequence, Tuple
 
 from mmengine import Config
 
+from mmacmix.engine.config_files import type_name
+
 # What data sets of the hosts read of data_prefix, beside seg_map_path; others may stand there unread.
 PREFIXES = ('', 'img', 'img_path', 'sub_data_root')
 
@@ -49,7 +51,7 @@ def dataset_paths(setting: str, dataset: dict) -> Iterator[Tuple[str, str]]:
     if root and (relative or not prefix and not paths):
         yield f'{setting}.data_root', root
     # The one of mmpretrain whose pictures lie in a folder of its split.
-    if not prefix and dataset.get('type') in ('ImageNet', 'mmpretrain.ImageNet'):
+    if not prefix and type_name(dataset) == 'ImageNet':
         yield f'{setting}.data_root', osp.join(root, dataset.get('split') or '')
     for key, path in paths.items():
         if isinstance(path, str):
@@ -63,12 +65,18 @@ def _loads_labels(dataset: dict) -> bool:
 
 
 def evaluators(cfg: Config, split: str) -> Iterator[Tuple[str, dict]]:
-    """The metrics of one split, each with its setting."""
-    found = cfg.get(f'{split}_evaluator')
-    listed = isinstance(found, (list, tuple))
-    for i, metric in enumerate(found if listed else [found]):
-        if isinstance(metric, dict):
-            yield f'{split}_evaluator.{i}' if listed else f'{split}_evaluator', metric
+    """The metrics of one split, each with its setting; those that an evaluator of another type has as `metrics` too."""
+    yield from _metrics(f'{split}_evaluator', cfg.get(f'{split}_evaluator'))
+
+
+def _metrics(setting: str, found: object) -> Iterator[Tuple[str, dict]]:
+    if isinstance(found, (list, tuple)):
+        for i, metric in enumerate(found):
+            yield from _metrics(f'{setting}.{i}', metric)
+    elif isinstance(found, dict) and 'metrics' in found:
+        yield from _metrics(f'{setting}.metrics', found['metrics'])
+    elif isinstance(found, dict):
+        yield setting, found
 
 
 def evaluator_paths(cfg: Config, split: str) -> Iterator[Tuple[str, str]]:

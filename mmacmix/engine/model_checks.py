@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from mmacmix.engine.config_checks import SetupError
+from mmacmix.engine.config_files import SetupError, type_name
 from mmacmix.engine.level_checks import check_levels
 from mmacmix.state_dicts import listing
 
@@ -265,4 +265,4 @@ def _listed(module: object, setting: str) -> Iterator[Tuple[str, nn.Module]]:
 
 def _pretrained(init_cfg: object) -> bool:
     configs = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    return any(isinstance(c, dict) and str(c.get('type')).rsplit('.', 1)[-1].startswith('Pretrained') for c in configs)
+    return any(isinstance(c, dict) and type_name(c).startswith('Pretrained') for c in configs)

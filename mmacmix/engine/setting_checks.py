@@ -11,7 +11,7 @@ from mmengine import Config
 from mmengine.registry import MODELS
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from mmacmix.engine.config_files import HOSTS, SetupError
+from mmacmix.engine.config_files import HOSTS, SetupError, type_name
 from mmacmix.engine.data_paths import datasets, evaluators
 
 SPLITS = ('train', 'val', 'test')
@@ -152,7 +152,7 @@ def check_dataset(dataset: dict, setting: str) -> None:
 
 def check_iou_metrics(metric: dict, setting: str) -> None:
     """Checks what an IoUMetric of mmseg is to count; it looks when it has seen the last image."""
-    if str(metric.get('type')).rsplit('.', 1)[-1] != 'IoUMetric' or 'iou_metrics' not in metric:
+    if type_name(metric) != 'IoUMetric' or 'iou_metrics' not in metric:
         return
     names = metric['iou_metrics']
     names = [names] if isinstance(names, str) else names

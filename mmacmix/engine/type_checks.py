@@ -65,8 +65,7 @@ def typed(cfg: Config) -> Iterator[Tuple[str, dict, Registry]]:
             yield name, cfg[name], root
     for split in SPLITS:
         for setting, metric in evaluators(cfg, split):
-            if 'metrics' not in metric:
-                yield setting, metric, METRICS
+            yield setting, metric, METRICS
         for setting, dataset in datasets(cfg, split):
             yield setting, dataset, DATASETS
             for where, step in _inside(dataset.get('pipeline'), f'{setting}.pipeline'):

@@ -114,3 +114,16 @@ def test_layouts_of_mmpretrain(cfg, tmp_path, dataset, message):
         return
     with pytest.raises(FileNotFoundError, match=message):
         check_data_paths(cfg, ('train',))
+
+
+@pytest.mark.parametrize('place, setting', [
+    (lambda metrics: metrics, r'val_evaluator\.1'),
+    (lambda metrics: dict(type='MultiDatasetsEvaluator', metrics=metrics), r'val_evaluator\.metrics\.1'),
+])
+def test_files_of_many_metrics(cfg, place, setting):
+    right = dict(type='CocoMetric', ann_file=cfg.val_evaluator.ann_file)
+    cfg.val_evaluator = place([right, right])
+    check_data_paths(cfg, ('val',))
+    cfg.val_evaluator = place([right, dict(right, ann_file='gone.json')])
+    with pytest.raises(FileNotFoundError, match=rf'gone.json does not exist: set {setting}\.ann_file'):
+        check_data_paths(cfg, ('val',))

@@ -240,3 +240,24 @@ def test_missing_data_root_is_reported_with_its_setting(fails, any_config, check
                     'test_dataloader.dataset.data_root=/no/such/data')
     assert re.search(r'/no/such/data\b.*test_dataloader\.dataset\.data_root', message)
     assert message.startswith('test.py: error: ')
+
+
+def test_out_refuses_evaluators_of_parts(test_tool, prepare, det_config):
+    """MMDetection's reads as many metrics as it has prefixes: the one that writes would be left out in silence."""
+    cfg = prepare(det_config)
+    cfg.test_evaluator = dict(type='MultiDatasetsEvaluator', metrics=[cfg.test_evaluator], dataset_prefixes=['a'])
+    with pytest.raises(ValueError, match='--out must meet one evaluator of all images, got .*: test one data set at'):
+        test_tool.check_out(cfg, 'a.pkl')
+
+
+def test_tta_of_several_data_sets(test_tool, prepare, any_config):
+    cfg, single = prepare(any_config), prepare(any_config, '--tta-mirror')
+    one = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[one, dict(one, ann_file='other.json')])
+    test_tool.enable_tta(cfg, mirror=True)
+    assert [part.pipeline for part in cfg.test_dataloader.dataset.datasets] == 2 * [
+        single.test_dataloader.dataset.pipeline]
+    cfg = prepare(any_config)
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[one, dict(one, pipeline=one.pipeline[1:])])
+    with pytest.raises(ValueError, match='--tta must find one pipeline of all data sets .*, got others'):
+        test_tool.enable_tta(cfg, mirror=True)

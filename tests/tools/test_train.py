@@ -76,7 +76,7 @@ def test_amp_in_a_format(elsewhere, det_config, seg_config):
 
 def test_detectors_refuse_bfloat16(elsewhere, det_config):
     with pytest.raises(ValueError, match='--amp-dtype bfloat16 must meet a segmenter or classifier.*got '
-                       'default_scope=mmdet'):
+                       'a config of mmdet'):
         elsewhere(det_config.path, '--amp-dtype', 'bfloat16')
 
 

@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmacmix.checkpoints import load_pretrained, read_checkpoint, unwrap
+from mmacmix.engine.config_files import type_name
 from mmacmix.engine.data_paths import datasets
 from mmacmix.engine.image_files import read_image
 from mmacmix.registry import MODELS
@@ -81,7 +82,7 @@ def load_image(cfg: Config, path: Path) -> Image:
         raise ValueError('the config must say by test_dataloader.dataset.pipeline how images are prepared, got none')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     # Backbones take any size, and points are those of the whole image.
-    steps = [step for step in pipeline if step['type'].split('.')[-1] not in ('LoadAnnotations', 'CenterCrop', 'Pad')]
+    steps = [step for step in pipeline if type_name(step) not in ('LoadAnnotations', 'CenterCrop', 'Pad')]
     try:
         sample = Compose(steps)(dict(img_path=str(path), img_id=0, seg_fields=[], reduce_zero_label=False))
     except (AssertionError, cv2.error) as error:  # of a size or kind that a step refuses
