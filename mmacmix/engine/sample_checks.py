@@ -35,9 +35,11 @@ def check_batches(loader: DataLoader, setting: str) -> None:
     """
     if len(loader) == 0:
         sampler = loader.batch_sampler
+        # A loader that was given a batch sampler has no such setting of its own.
+        dropping = 'drop_last' if loader.drop_last else 'batch_sampler.drop_last'
         raise SetupError(
             f'{setting} must give a batch at least, got none of {len(loader.dataset)} samples: lower '
-            f'{setting}.batch_size={getattr(sampler, "batch_size", None)}, or set {setting}.drop_last=False'
+            f'{setting}.batch_size={getattr(sampler, "batch_size", None)}, or set {setting}.{dropping}=False'
         )
 
 

@@ -66,21 +66,22 @@ class SeededBatchSampler:
         sampler: Gives indices; one of mmengine's, or another that has its ``seed``.
         batch_size: Samples in a batch.
         batch_sampler: Config of a batch sampler that groups them; torch's own by default.
+        drop_last: Whether the samples that are too few for a last batch are left out.
 
     Raises:
         ValueError: The sampler has no ``seed``.
     """
 
-    def __init__(self, sampler: Sampler, batch_size: int, batch_sampler: Optional[dict] = None) -> None:
+    def __init__(self, sampler: Sampler, batch_size: int, batch_sampler: Optional[dict] = None,
+                 drop_last: bool = False) -> None:
         if not isinstance(getattr(sampler, 'seed', None), int):
             raise ValueError(f'sampler must have an integer as its seed, got {type(sampler).__name__} without')
         self.sampler, self.batch_size = sampler, batch_size
         if batch_sampler is None:
-            self.batch_sampler = BatchSampler(sampler, batch_size, drop_last=False)
+            self.batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         else:
-            self.batch_sampler = MMENGINE_DATA_SAMPLERS.build(
-                batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
-            )
+            defaults = dict(sampler=sampler, batch_size=batch_size, **(dict(drop_last=True) if drop_last else {}))
+            self.batch_sampler = MMENGINE_DATA_SAMPLERS.build(batch_sampler, default_args=defaults)
 
     def __iter__(self) -> Iterator[SeededBatch]:
         place = self.sampler.seed, getattr(self.sampler, 'epoch', 0), get_rank()

@@ -78,6 +78,7 @@ def check_settings(cfg: Config) -> None:
             raise SetupError(f'{setting} must be {wanted}, got {setting}={node!r}')
     check_keys(cfg)
     for split in SPLITS:
+        check_drop_last(cfg, f'{split}_dataloader')
         for setting, dataset in datasets(cfg, split):
             check_dataset(dataset, setting)
         for setting, metric in evaluators(cfg, split):
@@ -117,6 +118,16 @@ def check_keys(cfg: Config) -> None:
     if isinstance(paramwise, dict) and wrapper.get('constructor') in (None, 'DefaultOptimWrapperConstructor'):
         near = {key: paramwise[key] for key in paramwise if get_close_matches(key, PARAMWISE, n=1, cutoff=0.75)}
         _known_keys(near, PARAMWISE, 'optim_wrapper.paramwise_cfg')  # what other constructors read may stay
+
+
+def check_drop_last(cfg: Config, setting: str) -> None:
+    """Checks that a data loader leaves it to its batch sampler to drop samples: torch refuses both."""
+    loader = cfg.get(setting)
+    if isinstance(loader, dict) and loader.get('batch_sampler') is not None and loader.get('drop_last'):
+        raise SetupError(
+            f'{setting}.drop_last must be False where there is a batch sampler, got {setting}.drop_last='
+            f'{loader["drop_last"]!r}: set {setting}.batch_sampler.drop_last=True'
+        )
 
 
 def _known_keys(settings: dict, known: Iterable[str], setting: str) -> None:

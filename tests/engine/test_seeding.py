@@ -45,6 +45,9 @@ def test_batches_are_those_of_the_sampler():
     sampler = DefaultSampler(Drawn(), shuffle=False)
     last_left_out = SeededBatchSampler(sampler, 3, batch_sampler=dict(type=BatchSampler, drop_last=True))
     assert len(last_left_out) == 2 and [len(batch) for batch in last_left_out] == [3, 3]
+    for inner in (None, dict(type=BatchSampler)):
+        last_left_out = SeededBatchSampler(sampler, 3, inner, drop_last=True)
+        assert len(last_left_out) == 2 and [len(batch) for batch in last_left_out] == [3, 3]
     assert len(SeededBatchSampler(sampler, 3)) == 3
 
 

@@ -25,6 +25,9 @@ RIGHT = [
     dict(optim_wrapper=dict(clip_grad=dict(type='value', clip_value=0.2))),
     dict(optim_wrapper=dict(clip_grad=None)),
     dict(optim_wrapper=dict(type='MyWrapper', clip_grad=dict(anything=1))),
+    dict(train_dataloader=dict(dataset=dict(), drop_last=True)),
+    dict(train_dataloader=dict(dataset=dict(), drop_last=True, batch_sampler=None)),
+    dict(train_dataloader=dict(dataset=dict(), drop_last=False, batch_sampler=dict(type='X', drop_last=True))),
     dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_mult=0, custom_keys=dict(any=dict(lr_mult=1))))),
     dict(optim_wrapper=dict(constructor='LayerDecay', paramwise_cfg=dict(num_layers=12))),
     dict(optim_wrapper=dict(paramwise_cfg=dict(num_layers=12, custom_keys=dict()))),
@@ -57,6 +60,9 @@ def test_settings_that_are_right(settings):
      'val_dataloader.num_workers=-1'),
     (dict(default_scope='no_such_scope'), "default_scope must be an installed package of registries, such as 'mmdet', "
      "'mmseg' or 'mmpretrain', got default_scope='no_such_scope'"),
+    (dict(val_dataloader=dict(dataset=dict(), drop_last=True, batch_sampler=dict(type='X'))),
+     'val_dataloader.drop_last must be False where there is a batch sampler, got val_dataloader.drop_last=True: set '
+     'val_dataloader.batch_sampler.drop_last=True'),
 ])
 def test_settings_that_are_wrong(settings, message):
     with pytest.raises(SetupError, match=f'^{re.escape(message)}$'):

@@ -186,6 +186,7 @@ option('the annotation file does not exist', 'retinanet', 'train_dataloader.data
 option('the metric names an annotation file that does not exist', 'retinanet', 'val_evaluator.ann_file=gone.json')
 option('more images in a batch than there are, and `drop_last`', 'retinanet', 'train_dataloader.batch_size=3',
        'train_dataloader.drop_last=True', 'train_dataloader.batch_sampler=None')
+option('`drop_last` of a data loader that has a batch sampler', 'retinanet', 'train_dataloader.drop_last=True')
 TRAINING, VALIDATION = (f'annotations/instances_{split}2017.json' for split in ('train', 'val'))
 
 
