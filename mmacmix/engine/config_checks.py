@@ -4,7 +4,7 @@ import difflib
 import inspect
 import os
 import os.path as osp
-from typing import Iterable, Iterator, Optional, Tuple
+from typing import Container, Iterable, Iterator, Optional, Tuple
 
 from mmengine import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -15,6 +15,7 @@ from mmacmix.engine.data_paths import found
 from mmacmix.engine.setting_checks import check_settings
 from mmacmix.engine.type_checks import check_types
 from mmacmix.registry import MODELS
+from mmacmix.state_dicts import listing
 
 # What runners, and the tools, read of a config beside the arguments of a runner.
 READ = (
@@ -58,17 +59,41 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
         options: Keys of the settings to override, as 'train_cfg.max_epochs'.
 
     Raises:
-        SetupError: mmengine would add a setting that nothing reads.
+        SetupError: mmengine would add a setting that nothing reads, or change a variable after it was used.
     """
-    known = {*cfg, *READ}
-    for runner in (Runner, FlexibleRunner):
-        known.update(inspect.signature(runner.__init__).parameters)
+    read = set(READ).union(*(inspect.signature(runner.__init__).parameters for runner in (Runner, FlexibleRunner)))
+    if 'data_preprocessor' in (cfg.get('model') or {}):
+        read.discard('data_preprocessor')  # the model's own goes first
+    known = {*cfg, *read}
     for option in options:
         name = option.split('.')[0]
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f': did you mean {near[0]}?' if near else ''
             raise SetupError(f'--cfg-options must set what the config or the runner has, got {option}{hint}')
+        copies = list(_copies(cfg, name, read)) if name not in read else []
+        if copies:
+            raise SetupError(
+                f'--cfg-options must set what is read of the config, got {option}: {name} is used only where the file '
+                f'itself says so; its value is in {listing(copies, 5)}'
+            )
+
+
+def _copies(cfg: Config, name: str, read: Container[str]) -> Iterator[str]:
+    """Settings that have the value of a variable of the config file, which nothing else reads."""
+    value = cfg[name]
+    for setting, other in (pair for key in cfg if key in read for pair in _values(cfg[key], key)):
+        # Numbers and the like can be equal by chance.
+        telling = isinstance(value, (str, dict, list, tuple)) and value or setting.split('.')[-1] == name
+        if telling and type(other) is type(value) and other == value:
+            yield setting
+
+
+def _values(node: object, setting: str) -> Iterator[Tuple[str, object]]:
+    yield setting, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, child in items:
+        yield from _values(child, f'{setting}.{key}')
 
 
 def check_names(cfg: Config) -> None:
@@ -125,8 +150,4 @@ def check_work_dir(work_dir: str) -> None:
 
 def _parts(node: object, setting: str) -> Iterator[Tuple[str, dict]]:
     """All dicts in a part of a config, each with its setting."""
-    if isinstance(node, dict):
-        yield setting, node
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
-    for key, child in items:
-        yield from _parts(child, f'{setting}.{key}')
+    return (pair for pair in _values(node, setting) if isinstance(pair[1], dict))

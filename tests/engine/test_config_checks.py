@@ -30,6 +30,33 @@ def test_options_that_nothing_reads(option, message):
         check_options(CONFIG, ['train_cfg.max_epochs', option])
 
 
+# As in configs of the hosts: variables that the file itself uses.
+ROOT, STEPS = 'data/coco/', [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(9, 9))]
+VARIABLES = Config(dict(
+    data_root=ROOT, train_pipeline=STEPS, max_iters=100, flag=100, empty='', data_preprocessor=dict(size=(9, 9)),
+    model=dict(type='EncoderDecoder', data_preprocessor=dict(size=(9, 9)), pretrained='', backbone=dict(depth=100)),
+    train_cfg=dict(max_iters=100), train_dataloader=dict(dataset=dict(data_root=ROOT, pipeline=STEPS)),
+    val_dataloader=dict(dataset=dict(data_root=ROOT, pipeline=STEPS[:1]))))
+
+
+@pytest.mark.parametrize('option, places', [
+    ('data_root', 'train_dataloader.dataset.data_root, val_dataloader.dataset.data_root'),
+    ('train_pipeline.1.scale', 'train_dataloader.dataset.pipeline'),
+    ('max_iters', 'train_cfg.max_iters'),
+    ('data_preprocessor.size', 'model.data_preprocessor'),
+])
+def test_variables_that_the_file_has_used(option, places):
+    name = option.split('.')[0]
+    message = f'got {option}: {name} is used only where the file itself says so; its value is in {places}'
+    with pytest.raises(SetupError, match=f'^--cfg-options must set what is read of the config, {re.escape(message)}$'):
+        check_options(VARIABLES, [option])
+
+
+def test_variables_that_a_hook_may_read():
+    check_options(VARIABLES, ['flag', 'empty', 'model.data_preprocessor.size', 'train_cfg.max_iters'])
+    check_options(Config(dict(model=dict(type='Any'), data_preprocessor=dict(size=1))), ['data_preprocessor.size'])
+
+
 def model(kind, scope='mmseg'):
     return Config(dict(default_scope=scope, model=dict(type='EncoderDecoder', backbone=dict(type=kind))))
 
