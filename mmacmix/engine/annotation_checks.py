@@ -29,7 +29,7 @@ def check_annotations(dataset: object, setting: str) -> None:
         SetupError: Ids are not unique, or boxes are no numbers of pixels.
     """
     path = getattr(dataset, 'ann_file', None)
-    if _read_by(dataset, 'load_data_list', 'parse_data_info') and isinstance(path, str) and osp.isfile(path):
+    if read_by(dataset, 'load_data_list', 'parse_data_info') and isinstance(path, str) and osp.isfile(path):
         if osp.getsize(path) <= WHOLE or _has_nan(path):
             with open(path, encoding='utf-8') as file:
                 content = json.load(file)
@@ -62,7 +62,7 @@ def check_category_order(content: dict, dataset: object, setting: str) -> None:
     Raises:
         SetupError: They have another: boxes would be called by wrong names.
     """
-    if not _read_by(dataset, 'load_data_list'):
+    if not read_by(dataset, 'load_data_list'):
         return  # others sort them
     classes = list(dataset.metainfo.get('classes') or ())
     named = [category['name'] for category in content.get('categories', ()) if category['name'] in classes]
@@ -177,7 +177,7 @@ def check_size(info: dict, size: tuple, setting: str) -> None:
         )
 
 
-def _read_by(dataset: object, *methods: str) -> bool:
+def read_by(dataset: object, *methods: str) -> bool:
     """Whether a data set is read by these methods of CocoDataset of mmdet, not by its own."""
     own = [getattr(getattr(type(dataset), name, None), '__qualname__', None) for name in methods]
     return own == [f'CocoDataset.{name}' for name in methods]

@@ -213,6 +213,26 @@ def test_the_model_must_have_the_classes_of_the_data(check, detection, segmentat
     assert 'got model.decode_head.num_classes=150' in problems[0]
 
 
+@pytest.mark.parametrize('model', [
+    dict(rpn_head=dict(type='GARPNHead', num_classes=1), bbox_head=dict(num_classes=2)),
+    dict(type='RPN', bbox_head=dict(type='mmdet.RPNHead', num_classes=1)),
+    dict(roi_head=dict(semantic_head=dict(num_classes=183), bbox_head=[dict(num_classes=2), dict(num_classes=2)])),
+    dict(semantic_head=dict(num_classes=54), roi_head=dict(bbox_head=dict(num_classes=80))),
+    dict(roi_head=dict(bbox_head=dict(num_classes=1, class_agnostic=True))),
+    dict(student=dict(bbox_head=dict(num_classes=3)), loss=[dict(num_classes=3)]),
+    dict(decode_head=dict(num_classes=4, loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True)])),
+])
+def test_heads_that_count_something_else(tool, model):
+    assert all(value == 2 for _, value in tool.numbers_of_classes(model))
+
+
+def test_heads_that_count_classes(tool):
+    model = dict(bbox_head=dict(type='RetinaHead', num_classes=3), mask_head=dict(num_classes=4),
+                 roi_head=dict(bbox_head=[dict(num_classes=5), dict(num_classes=6)], mask_head=dict(num_classes=7)),
+                 auxiliary_head=[dict(num_classes=8, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False))])
+    assert [value for _, value in tool.numbers_of_classes(model)] == [3, 4, 5, 6, 7, 8]
+
+
 def test_data_in_wrappers(check, detection):
     path, root = detection
     with open(path, 'a') as file:
@@ -339,7 +359,12 @@ def test_other_kinds_of_data(check, detection):
     options = [f'{split}_dataloader.dataset.type=XMLDataset' for split in ('train', 'val', 'test')]
     code, problems, _ = check(path, '--cfg-options', *options)
     assert code == 0
-    assert problems[0] == "warning XMLDataset is not checked further: neither COCO's layout nor label maps"
+    assert problems[0] == 'warning XMLDataset is not checked further: it is read neither as COCO nor as label maps'
+    # LVIS and panoptic data are read by methods of their own.
+    for kind in ('LVISV1Dataset', 'CocoPanopticDataset'):
+        code, problems, _ = check(path, '--cfg-options', f'train_dataloader.dataset.type={kind}')
+        assert (code, problems) == (0, [
+            f'warning {kind} is not checked further: it is read neither as COCO nor as label maps'])
     for option in ('type=NoDataset', 'data_prefix=None'):
         code, problems, _ = check(path, '--cfg-options', f'train_dataloader.dataset.{option}')
         assert code == 1 and problems[0].startswith('error the data set cannot be built: ')

@@ -12,8 +12,10 @@ from findings import Findings, number, some
 from label_map_checks import check_label_maps
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe, open_config, override
+from mmacmix.engine.annotation_checks import read_by
+from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe, open_config, override, type_name
 from mmacmix.engine.data_paths import dataset_paths, datasets, evaluator_paths, found
+from mmacmix.engine.model_checks import DETECTION, SEGMENTATION
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SPLITS = ('train', 'val', 'test')
@@ -114,14 +116,13 @@ def check_one(cfg, setting, settings, findings, most, expected):
         findings.error(f'the data set cannot be built: {describe(error)}')
         return
     kinds = {kind.__name__ for kind in type(dataset).__mro__}
-    if 'CocoDataset' in kinds:
+    if read_by(dataset, 'load_data_list', 'parse_data_info'):
         masks = any(step.get('with_mask') for step in settings.get('pipeline', ()))
         check_coco(dataset, setting, findings, most, masks, expected)
     elif 'BaseSegDataset' in kinds:
         check_label_maps(dataset, setting, findings, most, expected)
     else:
-        findings.warning(f'{settings.type} is not checked further: neither COCO\'s layout nor label maps')
-        return
+        findings.warning(f'{type_name(settings)} is not checked further: it is read neither as COCO nor as label maps')
     check_heads(cfg, setting, len(dataset.metainfo.get('classes') or ()), findings)
 
 
@@ -137,19 +138,42 @@ def check_evaluator(cfg, split, findings):
 
 
 def check_heads(cfg, setting, classes, findings):
-    heads = list(numbers_of_classes(cfg.get('model') or {}, 'model'))
-    wrong = [f'{name}={value}' for name, value in heads if value != classes]
+    heads = numbers_of_classes(cfg.get('model') or {}) if classes else ()
+    wrong = [f'model.{name}.num_classes={value}' for name, value in heads if value != classes]
     if wrong:
         findings.error(f'the model must have the {number(classes, "class")} of {setting}, got {some(wrong)}')
 
 
-def numbers_of_classes(node, name):
-    """Yields (setting, value) of every num_classes inside a head."""
+def numbers_of_classes(model):
+    """Yields (name, num_classes) of the heads that score the classes of the data, as StartCheckHook chooses them."""
+    # Classes of panoptic data are things and stuff; heads of a model of language score words.
+    others = 'semantic_head' in model or 'language_model' in model
+    for name, part in parts(model):
+        if not isinstance(part.get('num_classes'), int):
+            continue
+        if SEGMENTATION.match(name):
+            counts = strict(part)
+        else:
+            counts = DETECTION.match(name) and not others and not part.get('class_agnostic') \
+                and 'RPNHead' not in type_name(part)
+        if counts:
+            yield name, part['num_classes']
+
+
+def parts(node, name=''):
+    """Yields (name, settings) of all parts of a model."""
     for key, child in node.items() if isinstance(node, dict) else enumerate(node):
-        if key == 'num_classes' and 'head' in name:
-            yield f'{name}.{key}', child
-        elif isinstance(child, (dict, list, tuple)):
-            yield from numbers_of_classes(child, f'{name}.{key}')
+        if isinstance(child, dict):
+            yield f'{name}{key}', child
+        if isinstance(child, (dict, list, tuple)):
+            yield from parts(child, f'{name}{key}.')
+
+
+def strict(head):
+    """Whether the loss of a segmenter's head refuses labels that are no class."""
+    losses = head.get('loss_decode') or dict(type='CrossEntropyLoss')
+    return any(type_name(loss) == 'CrossEntropyLoss' and not loss.get('use_sigmoid')
+               for loss in (losses if isinstance(losses, (list, tuple)) else [losses]))
 
 
 def main(argv=None):
