@@ -15,7 +15,8 @@ class CheckpointGuardHook(Hook):
     """Compares a checkpoint with the model before any of it is loaded.
 
     Testing, validating and resuming need every parameter. A training that starts from a checkpoint
-    (``load_from``) needs the backbone's; heads may differ there, as for another number of classes.
+    (``load_from``) needs the backbone's; heads may differ there, as for another number of classes, and what a backbone
+    has for its chosen outputs alone (``optional_keys``).
 
     Raises:
         SetupError: Something that is needed does not fit; the message lists what.
@@ -25,13 +26,15 @@ class CheckpointGuardHook(Hook):
         check_contents(checkpoint, runner._load_from or 'the checkpoint')
         model = unwrapped(runner.model)
         own, state = model.state_dict(), unwrap(checkpoint)
+        optional = None
         fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         if fine_tuning:
             own, state = (
                 {key: value for key, value in x.items() if key.startswith('backbone.')}
                 for x in (own, state)
             )
-        problem = mismatch(own, state)
+            optional = getattr(getattr(model, 'backbone', None), 'optional_keys', None)
+        problem = mismatch(own, state, optional and rf'backbone\.(?:{optional})')
         if problem:
             raise SetupError(
                 f'{runner._load_from or "the checkpoint"} does not fit {type(model).__name__} of this config: '

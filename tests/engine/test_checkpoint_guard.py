@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from mmacmix.engine import SetupError
 from mmacmix.safe_globals import getattr_of_few
 
 
@@ -52,7 +53,7 @@ def runner(tmp_path, train=True, max_epochs=2, load_from=None, resume=False, **m
     )
     cfg = Config(
         dict(
-            model=dict(type='GuardedModel', **model),
+            model=dict(dict(type='GuardedModel'), **model),
             work_dir=str(tmp_path),
             custom_hooks=[dict(type='mmacmix.CheckpointGuardHook')],
             default_scope='mmengine',
@@ -88,6 +89,40 @@ def test_fine_tuning_needs_the_backbone_only(tmp_path, trained):
     runner(tmp_path / 'fine', load_from=trained, classes=5).train()
     with pytest.raises(ValueError, match='of another shape: backbone.weight 4x2, here 6x2'):
         runner(tmp_path / 'other', load_from=trained, width=6).train()
+
+
+class Outputs(torch.nn.Linear):
+    """A backbone with norms for its outputs, as SwinACmix has them."""
+
+    optional_keys = r'norm[0-3]\.(weight|bias)$'
+
+    def __init__(self, out_indices):
+        super().__init__(2, 4)
+        for i in out_indices:
+            self.add_module(f'norm{i}', torch.nn.LayerNorm(4))
+
+
+@MODELS.register_module()
+class OutputsModel(GuardedModel):
+    def __init__(self, out_indices):
+        super().__init__()
+        self.backbone = Outputs(out_indices)
+
+
+def test_fine_tuning_with_other_outputs(tmp_path):
+    """From a detector that uses stages 1 to 3 to one that uses them all, and the other way."""
+    for before, after in (((1, 2, 3), (0, 1, 2, 3)), ((0, 1, 2, 3), (1, 2, 3))):
+        first, path = OutputsModel(before), tmp_path / 'a.pth'
+        torch.save(dict(state_dict=first.state_dict(), meta={}), path)
+        options = dict(type='OutputsModel', out_indices=after)
+        runner(tmp_path, load_from=str(path), **options).train()
+        with pytest.raises(SetupError, match='2 (missing|left over): backbone.norm0'):
+            runner(tmp_path, train=False, load_from=str(path), **options).test()
+        state = first.state_dict()
+        del state['backbone.norm2.bias']
+        torch.save(dict(state_dict=state, meta={}), path)
+        with pytest.raises(SetupError, match='1 missing: backbone.norm2.bias'):
+            runner(tmp_path, load_from=str(path), **options).train()
 
 
 def test_resuming_needs_everything(tmp_path, trained):
