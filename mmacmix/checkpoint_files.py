@@ -148,7 +148,8 @@ def register_loaders() -> None:
 
 def _download(url: str, path: str) -> None:
     """By the main process, and then by the first one of every other machine, if the folder is not shared with it."""
-    for turn in (is_main_process(), os.environ.get('LOCAL_RANK', '0') == '0'):
+    first = all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK'))
+    for turn in (is_main_process(), first):
         if turn and not osp.exists(path):
             mkdir_or_exist(osp.dirname(path))
             torch.hub.download_url_to_file(url, path)

@@ -170,7 +170,7 @@ def test_downloads_go_the_same_way(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('main, local_rank, shared, downloads', [
     (True, '0', False, ['before']), (False, '0', False, ['after']), (False, '0', True, []), (False, '1', True, []),
-    (False, '1', False, []), (False, None, False, ['after']),
+    (False, '1', False, []), (False, 'OMPI_COMM_WORLD_LOCAL_RANK=1', False, []), (False, None, False, ['after']),
 ])
 def test_every_machine_downloads_once(tmp_path, monkeypatch, main, local_rank, shared, downloads):
     """Processes wait twice: for the main one, and for the first of their own machine."""
@@ -184,7 +184,7 @@ def test_every_machine_downloads_once(tmp_path, monkeypatch, main, local_rank, s
     def barrier():
         waits.append(len(done))
         # What others did meanwhile: the main process in a shared folder, the first process of this machine in its own.
-        if shared or len(waits) == 2 and local_rank == '1':
+        if shared or len(waits) == 2 and local_rank in ('1', 'OMPI_COMM_WORLD_LOCAL_RANK=1'):
             path.parent.mkdir(exist_ok=True)
             torch.save(whole, path)
 
@@ -193,8 +193,9 @@ def test_every_machine_downloads_once(tmp_path, monkeypatch, main, local_rank, s
     monkeypatch.setattr(checkpoint_files, 'is_main_process', lambda: main)
     monkeypatch.setattr(checkpoint_files, 'barrier', barrier)
     monkeypatch.delenv('LOCAL_RANK', raising=False)
+    monkeypatch.delenv('OMPI_COMM_WORLD_LOCAL_RANK', raising=False)
     if local_rank is not None:
-        monkeypatch.setenv('LOCAL_RANK', local_rank)
+        monkeypatch.setenv(*local_rank.split('=') if '=' in local_rank else ('LOCAL_RANK', local_rank))
     CheckpointLoader.load_checkpoint('https://example.com/epoch_1.pth', 'cpu')
     assert done == downloads and len(waits) == 2
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmacmix.checkpoints import read_checkpoint
-from mmacmix.engine.config_files import CfgOptions, open_config
+from mmacmix.engine.config_checks import open_with
+from mmacmix.engine.config_files import CfgOptions
 from mmacmix.engine.image_files import read_image
 
 
@@ -65,7 +66,7 @@ def check_device(parser, name):
 
 def load_config(args):
     """Read args.config, merge the overrides, and make it one for inference."""
-    cfg = open_config(args.config, args.cfg_options)
+    cfg = open_with(args.config, args.cfg_options)
     if not osp.isfile(args.checkpoint):
         raise FileNotFoundError(f'the checkpoint must be an existing file, got checkpoint={args.checkpoint}')
     scope = cfg.get('default_scope')

@@ -20,12 +20,12 @@ from mmacmix.engine import (
     check_data_paths,
     check_work_dir,
     host_of,
-    join_cpu_processes,
+    join_processes,
     read_config,
     type_name,
 )
 from mmacmix.engine.config_files import CfgOptions
-from mmacmix.engine.data_paths import datasets
+from mmacmix.engine.data_paths import datasets, evaluators
 
 sys.path.append(osp.join(osp.dirname(osp.abspath(__file__)), 'dataset_converters'))
 from explain import build_data  # noqa: E402
@@ -186,9 +186,7 @@ def check_out(cfg, out):
         return
     if host_of(cfg) != 'mmseg':
         raise ValueError(f'--out must end with {" or ".join(PICKLES)}, got --out {out}')
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [
-        cfg.test_evaluator]
-    for evaluator in evaluators:
+    for _, evaluator in evaluators(cfg, 'test'):
         if type_name(evaluator) == 'IoUMetric':
             evaluator.output_dir = out
             return
@@ -213,7 +211,7 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
-        join_cpu_processes(cfg, training=False)
+        join_processes(cfg, training=False)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'test.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

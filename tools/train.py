@@ -21,7 +21,7 @@ from mmacmix.engine import (
     check_same_start,
     check_work_dir,
     host_of,
-    join_cpu_processes,
+    join_processes,
     read_config,
     type_name,
 )
@@ -111,6 +111,7 @@ def set_resume(cfg, resume):
         # Without a checkpoint this is a first start, in which load_from keeps its meaning.
         if latest is None:
             print(f'--resume: no checkpoint in {cfg.work_dir} yet, starting anew')
+            cfg.resume = False
             return
     elif '://' not in resume and not osp.isfile(osp.expanduser(resume)):
         raise FileNotFoundError(
@@ -197,8 +198,9 @@ def prepare(args):
     check_amp(cfg, '--amp' if amp else 'optim_wrapper.type=AmpOptimWrapper of the config')
     if args.auto_scale_lr:
         enable_auto_scale_lr(cfg)
-    if args.resume is not None:
-        set_resume(cfg, args.resume)
+    resume = args.resume or cfg.get('resume') and (cfg.get('load_from') or 'auto')
+    if resume:
+        set_resume(cfg, resume)
     load_from = osp.expanduser(cfg.get('load_from') or '')
     if load_from and '://' not in load_from and not osp.isfile(load_from):
         raise FileNotFoundError(f'load_from must be an existing file, got load_from={cfg.load_from}')
@@ -214,12 +216,14 @@ def main(argv=None):
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = prepare(args)
-        join_cpu_processes(cfg, training=True)
+        join_processes(cfg, training=True)
+        check_same_start(cfg)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'train.py: error: {error}')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     try:
-        check_same_start(cfg)
+        if 'runner_type' in cfg:
+            check_same_start(cfg)  # before, its processes may not have been joined
         build_data(runner, ('train', 'val'))
         runner.train()
     except SetupError as error:

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import os
 import os.path as osp
-from typing import Container, Iterable, Iterator, Optional, Tuple
+from typing import Iterable, Iterator, Optional, Tuple
 
 from mmengine import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -31,6 +31,11 @@ READ = (
     'tta_model',
     'tta_pipeline',
 )
+# Where the variables of a config file end up.
+BUILT = (
+    'data_preprocessor', 'model', 'optim_wrapper', 'param_scheduler', 'train_cfg',
+    *(f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator')),
+)
 
 
 def read_config(path: str, options: Optional[dict] = None) -> Config:
@@ -41,13 +46,23 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
         SetupError: It is no config; an option is not read or does not fit, a setting has a wrong type or value, or a
             name is not found by the host.
     """
-    cfg = open_config(path)
-    options = options or {}
-    check_options(cfg, options)
-    override(cfg, options, path)
+    cfg = open_with(path, options)
     check_names(cfg)
     check_settings(cfg)
     check_types(cfg)
+    return cfg
+
+
+def open_with(path: str, options: Optional[dict] = None) -> Config:
+    """A config with the settings of ``--cfg-options``, which must be read, and no other check.
+
+    Raises:
+        FileNotFoundError: The file, or one in its ``_base_``, does not exist.
+        SetupError: It is no config; an option is not read, or does not fit.
+    """
+    cfg = open_config(path)
+    check_options(cfg, options or {})
+    override(cfg, options, path)
     return cfg
 
 
@@ -71,21 +86,21 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f': did you mean {near[0]}?' if near else ''
             raise SetupError(f'--cfg-options must set what the config or the runner has, got {option}{hint}')
-        copies = list(_copies(cfg, name, read)) if name not in read else []
-        if copies:
+        copies = list(_copies(cfg, name)) if name not in read else []
+        if any(not any(f'{copy}.'.startswith(f'{key}.') for key in options) for copy in copies):
             raise SetupError(
                 f'--cfg-options must set what is read of the config, got {option}: {name} is used only where the file '
                 f'itself says so; its value is in {listing(copies, 5)}'
             )
 
 
-def _copies(cfg: Config, name: str, read: Container[str]) -> Iterator[str]:
+def _copies(cfg: Config, name: str) -> Iterator[str]:
     """Settings that have the value of a variable of the config file, which nothing else reads."""
     value = cfg[name]
-    for setting, other in (pair for key in cfg if key in read for pair in _values(cfg[key], key)):
-        # Numbers and the like can be equal by chance.
-        telling = isinstance(value, (str, dict, list, tuple)) and value or setting.split('.')[-1] == name
-        if telling and type(other) is type(value) and other == value:
+    for setting, other in (pair for key in cfg if key in BUILT and key != name for pair in _values(cfg[key], key)):
+        # What is short or a number can be equal by chance, so that a hook may well read it by its own name.
+        telling = isinstance(value, (dict, list, tuple)) and value or isinstance(value, str) and len(value) > 5
+        if (telling or setting.split('.')[-1] == name) and type(other) is type(value) and other == value:
             yield setting
 
 

@@ -33,25 +33,23 @@ class CfgOptions(DictAction):
             parser.error(f'{option_string}: {error}')
 
 
-def open_config(path: str, options: Optional[dict] = None) -> Config:
-    """A config with the settings of --cfg-options in it.
+def open_config(path: str) -> Config:
+    """What a config file says.
 
     Raises:
         FileNotFoundError: The file, or one in its ``_base_``, does not exist.
-        SetupError: It is no config, or the settings do not fit it.
+        SetupError: It is no config.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'the config must be an existing file, got config={path}')
     try:
-        cfg = Config.fromfile(path)
+        return Config.fromfile(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'_base_ must name existing files, got config={path} ({error})') from error
     except SyntaxError as error:
         raise SetupError(f'{path}, or a file in its _base_, has a mistake of syntax: {error}') from error
     except MISTAKES as error:
         raise SetupError(f'{path} must be a config that mmengine reads: {describe(error)}') from error
-    override(cfg, options, path)
-    return cfg
 
 
 def override(cfg: Config, options: Optional[dict], path: str) -> None:
@@ -77,9 +75,11 @@ def type_name(part: dict, default: str = '') -> str:
 
 
 def host_of(cfg: Config) -> Optional[str]:
-    """The package that a config is for: its default scope, or that of the model's class in a config without one."""
+    """The package that a config is for: its default scope, or in a config without one the host of the model's class."""
     kind = (cfg.get('model') or {}).get('type')
-    return cfg.get('default_scope') or (kind.__module__.partition('.')[0] if isinstance(kind, type) else None)
+    packages = [base.__module__.partition('.')[0] for base in kind.__mro__] if isinstance(kind, type) else \
+        [str(kind).partition('.')[0]]
+    return cfg.get('default_scope') or next((name for name in packages if name in HOSTS), None)
 
 
 def made_by(thing: object, *packages: str) -> bool:

@@ -34,12 +34,14 @@ def check_batches(loader: DataLoader, setting: str) -> None:
         SetupError: It gives none.
     """
     if len(loader) == 0:
+        if not len(loader.dataset):
+            raise SetupError(f'{setting} must give a batch at least, got no sample: see {setting}.dataset')
         sampler = loader.batch_sampler
         # A loader that was given a batch sampler has no such setting of its own.
-        dropping = 'drop_last' if loader.drop_last else 'batch_sampler.drop_last'
+        dropping = f'{setting}.drop_last=False' if loader.drop_last else f'drop_last=False in {setting}.batch_sampler'
         raise SetupError(
             f'{setting} must give a batch at least, got none of {len(loader.dataset)} samples: lower '
-            f'{setting}.batch_size={getattr(sampler, "batch_size", None)}, or set {setting}.{dropping}=False'
+            f'{setting}.batch_size={getattr(sampler, "batch_size", None)}, or set {dropping}'
         )
 
 

@@ -33,8 +33,10 @@ def test_options_that_nothing_reads(option, message):
 # As in configs of the hosts: variables that the file itself uses.
 ROOT, STEPS = 'data/coco/', [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(9, 9))]
 VARIABLES = Config(dict(
-    data_root=ROOT, train_pipeline=STEPS, max_iters=100, flag=100, empty='', data_preprocessor=dict(size=(9, 9)),
-    model=dict(type='EncoderDecoder', data_preprocessor=dict(size=(9, 9)), pretrained='', backbone=dict(depth=100)),
+    data_root=ROOT, train_pipeline=STEPS, max_iters=100, flag=100, empty='', deep=True,
+    data_preprocessor=dict(size=(9, 9)),
+    model=dict(type='EncoderDecoder', data_preprocessor=dict(size=(9, 9)), pretrained='',
+               backbone=dict(depth=100, shallow=True)),
     train_cfg=dict(max_iters=100), train_dataloader=dict(dataset=dict(data_root=ROOT, pipeline=STEPS)),
     val_dataloader=dict(dataset=dict(data_root=ROOT, pipeline=STEPS[:1]))))
 
@@ -53,7 +55,20 @@ def test_variables_that_the_file_has_used(option, places):
 
 
 def test_variables_that_a_hook_may_read():
-    check_options(VARIABLES, ['flag', 'empty', 'model.data_preprocessor.size', 'train_cfg.max_iters'])
+    check_options(VARIABLES, ['flag', 'empty', 'deep', 'model.data_preprocessor.size', 'train_cfg.max_iters'])
+    check_options(Config(dict(tag='mmdet', default_scope='mmdet', model=dict(type='X'))), ['tag'])
+
+
+def test_variables_beside_all_of_their_places():
+    every = ['train_dataloader.dataset.data_root', 'val_dataloader.dataset']
+    check_options(VARIABLES, ['data_root', *every])
+    with pytest.raises(SetupError, match='its value is in train_dataloader'):
+        check_options(VARIABLES, ['data_root', *every[:1]])
+    with pytest.raises(SetupError, match='its value is in train_dataloader'):
+        check_options(VARIABLES, ['data_root', 'val_dataloader.dataset.data_ro', *every[:1]])
+
+
+def test_the_preprocessor_of_a_config_without_one_in_its_model():
     check_options(Config(dict(model=dict(type='Any'), data_preprocessor=dict(size=1))), ['data_preprocessor.size'])
 
 

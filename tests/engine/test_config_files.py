@@ -3,7 +3,10 @@
 import argparse
 
 import pytest
+from mmengine.config import Config
 
+from mmacmix.engine import host_of, type_name
+from mmacmix.engine.config_checks import open_with
 from mmacmix.engine.config_files import CfgOptions, open_config
 
 
@@ -29,9 +32,31 @@ def test_a_file_that_is_missing(tmp_path):
 def test_settings(tmp_path):
     path = tmp_path / 'a.py'
     path.write_text('model = dict(depth=26)')
-    assert open_config(str(path), {'model.depth': 38}).model.depth == 38
+    assert open_with(str(path), {'model.depth': 38}).model.depth == 38
     with pytest.raises(ValueError, match='--cfg-options must fit .*a.py: '):
-        open_config(str(path), {'model.depth.x': 1})
+        open_with(str(path), {'model.depth.x': 1})
+    with pytest.raises(ValueError, match='--cfg-options must set what .* has, got modle: did you mean model'):
+        open_with(str(path), {'modle': 1})
+
+
+def test_names_of_types():
+    class Resize:
+        pass
+
+    assert [type_name(dict(type=kind)) for kind in ('Resize', 'mmdet.Resize', Resize)] == ['Resize'] * 3
+    assert (type_name(dict()), type_name(dict(), 'Other')) == ('', 'Other')
+
+
+def test_hosts():
+    """By the scope, or by the class of the model, if only by one of those it inherits from."""
+    base = type('RetinaNet', (), dict(__module__='mmdet.models.detectors'))
+    mine = type('Mine', (base,), dict(__module__='my_project.models'))
+    for kind, host in (
+            (base, 'mmdet'), (mine, 'mmdet'), ('mmseg.EncoderDecoder', 'mmseg'), ('Mine', None), (dict, None)):
+        assert host_of(Config(dict(model=dict(type=kind)))) == host
+        assert host_of(Config(dict(default_scope=None, model=dict(type=kind)))) == host
+        assert host_of(Config(dict(default_scope='mmpretrain', model=dict(type=kind)))) == 'mmpretrain'
+    assert host_of(Config(dict())) is None
 
 
 @pytest.mark.parametrize('word, message', [

@@ -10,8 +10,8 @@ from mmengine import Config
 
 from mmacmix.engine import SetupError, check_same_start, process_checks
 
-ANEW, FIRST = dict(), dict(resume=True, load_from='here/iter_10.pth')
-SECOND = dict(FIRST, load_from='here/iter_20.pth')
+ANEW, FIRST = dict(), dict(resume=True, load_from='https://example.org/iter_10.pth')
+SECOND = dict(FIRST, load_from='https://example.org/iter_20.pth')
 
 
 def test_one_process():
@@ -20,10 +20,10 @@ def test_one_process():
 
 
 @pytest.mark.parametrize('starts, words', [
-    ((FIRST, FIRST, ANEW), 'from iter_10.pth in process 0 and anew in process 2'),
-    ((ANEW, FIRST, FIRST), 'anew in process 0 and from iter_10.pth in process 1'),
-    ((FIRST, SECOND), 'from iter_10.pth in process 0 and from iter_20.pth in process 1'),
-    ((FIRST, dict(FIRST, load_from='there/iter_10.pth')), None),
+    ((FIRST, FIRST, ANEW), 'from https://example.org/iter_10.pth in process 0 and anew in process 2'),
+    ((ANEW, FIRST, FIRST), 'anew in process 0 and from https://example.org/iter_10.pth in process 1'),
+    ((FIRST, SECOND), 'iter_10.pth in process 0 and from https://example.org/iter_20.pth in process 1'),
+    ((FIRST, FIRST), None),
     ((dict(load_from='a.pth'), dict(load_from='other/a.pth')), None),
 ])
 def test_processes_are_compared(monkeypatch, starts, words):
@@ -37,6 +37,17 @@ def test_processes_are_compared(monkeypatch, starts, words):
             check_same_start(Config(dict(work_dir='work', **start)))
     if not words:
         check_same_start(Config(dict(work_dir='work', **starts[0])))
+
+
+def test_checkpoints_are_told_apart_by_what_they_hold(tmp_path):
+    starts = []
+    for folder, value in (('a', 1.), ('b', 1.), ('c', 2.)):
+        path = tmp_path / folder / 'iter_10.pth'
+        path.parent.mkdir()
+        # Larger than what is read of it.
+        torch.save(dict(first=torch.full((100,), value), rest=torch.zeros(10**5)), path)
+        starts.append(process_checks.start_of(Config(dict(resume=True, load_from=str(path)))))
+    assert starts[0] == starts[1] != starts[2] and starts[0].startswith('from iter_10.pth (')
 
 
 def compare(rank, folder):
@@ -53,4 +64,4 @@ def compare(rank, folder):
 def test_two_processes(tmp_path):
     torch.multiprocessing.start_processes(compare, (tmp_path,), nprocs=2, start_method='fork')
     said = [(tmp_path / name).read_text() for name in '01']
-    assert said[0] == said[1] and 'from iter_10.pth in process 0 and anew in process 1' in said[0]
+    assert said[0] == said[1] and 'iter_10.pth in process 0 and anew in process 1' in said[0]

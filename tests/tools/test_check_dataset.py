@@ -221,6 +221,7 @@ def test_the_model_must_have_the_classes_of_the_data(check, detection, segmentat
     dict(roi_head=dict(bbox_head=dict(num_classes=1, class_agnostic=True))),
     dict(student=dict(bbox_head=dict(num_classes=3)), loss=[dict(num_classes=3)]),
     dict(decode_head=dict(num_classes=4, loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True)])),
+    dict(decode_head=dict(type='Mask2FormerHead', num_classes=4)),
 ])
 def test_heads_that_count_something_else(tool, model):
     assert all(value == 2 for _, value in tool.numbers_of_classes(model))

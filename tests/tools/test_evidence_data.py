@@ -63,6 +63,18 @@ def test_a_photograph_is_missing(tool, blood, tmp_path):
     assert len(list((tmp_path / 'data').glob('bccd/train2017/*'))) == 3
 
 
+@pytest.mark.parametrize('old, new, words', [
+    ('</annotation>', '', 'no element found'),
+    ('<xmin>3</xmin>', '', "not 'NoneType'"),
+    ('WBC', 'Other', 'not in tuple'),
+])
+def test_broken_annotations(tool, blood, tmp_path, old, new, words):
+    path = blood / 'BCCD/Annotations/a.xml'
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(SystemExit, match=f'a.xml must be an annotation of Pascal VOC with boxes of RBC, .*{words}'):
+        tool.main(['bccd', str(blood), str(tmp_path / 'data')])
+
+
 def test_other_blood_cells(tool, blood, tmp_path):
     (blood / 'BCCD/ImageSets/Main/val.txt').write_text('')
     with pytest.raises(SystemExit, match='must have 3 photographs with 2 boxes for train2017, got 2 with 1$'):
@@ -97,6 +109,22 @@ def test_streets(tool, streets, tmp_path):
     assert photograph.shape == (36, 48, 3) and abs(photograph - [150, 0, 0]).max() < 5
     labels = np.array(Image.open(made / 'annotations/validation/0.png'))
     assert labels.shape == (36, 48) and labels[0, ::4].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0]
+
+
+@pytest.mark.parametrize('shape, label, words', [
+    ((36, 48), 12, r'got shape \(36, 48\) and labels to 12'),
+    ((36, 48, 3), 0, r'got shape \(36, 48, 3\) and labels to 0'),
+    (None, 0, 'cannot identify image file'),
+])
+def test_broken_labels(tool, streets, tmp_path, shape, label, words):
+    path = streets / 'CamVid/trainannot/3.png'
+    if shape is None:
+        path.write_bytes(b'none')
+    else:
+        Image.fromarray(np.full(shape, label, np.uint8)).save(path)
+    with pytest.raises(SystemExit, match=words):
+        tool.main(['camvid', str(streets), str(tmp_path / 'data')])
+    assert not (tmp_path / 'data' / 'camvid').exists()
 
 
 def test_other_streets(tool, streets, tmp_path):

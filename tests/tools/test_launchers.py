@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -73,6 +74,29 @@ def assert_trained_as(one, work_dir):
 def test_mim_train(mim, one, port, tmp_path):
     by_mim(mim, tmp_path, port, 'train', one.config, '--work-dir', 'work', *HALF)
     assert_trained_as(one, tmp_path / 'work')
+
+
+def test_processes_that_find_different_checkpoints(one, port, tmp_path):
+    """Each on a machine of its own, with its own work dir: without a seed, they would wait for each other for ever."""
+    (tmp_path / '0').mkdir()
+    shutil.copy(one.trained / 'epoch_1.pth', tmp_path / '0')
+    env = dict(os.environ, PYTHONPATH=str(TOOLS.parent), OMP_NUM_THREADS='1', WORLD_SIZE='2', LOCAL_RANK='0',
+               MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    command = [sys.executable, str(TOOLS / 'train.py'), str(one.config), '--launcher', 'pytorch', '--resume',
+               '--cfg-options', 'randomness.seed=None', *HALF[1:]]
+    started = [
+        subprocess.Popen([*command[:3], '--work-dir', str(tmp_path / rank), *command[3:]], env=dict(env, RANK=rank),
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in '01']
+    try:
+        said = [process.communicate(timeout=240)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [1, 1], said
+    for words in said:
+        assert 'train.py: error: --resume must find the same checkpoint in all processes, got a start from' in words
+        assert 'in process 0 and anew in process 1' in words
 
 
 @pytest.mark.nightly

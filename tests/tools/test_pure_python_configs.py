@@ -1,14 +1,17 @@
 """Configs in pure Python, whose types are classes, with the options of tools/train.py and tools/test.py."""
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+from mmengine.registry import DefaultScope
 
 TEXT = Path(__file__).with_name('pure_python_config.py').read_text()
 
 
 @pytest.fixture(name='config')
-def _config(coco, tmp_path):
+def _config(coco, tmp_path, monkeypatch):
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # of runs before in this process
     path = tmp_path / 'pure.py'
     path.write_text(TEXT.replace('ROOT', str(coco)))
     return str(path)

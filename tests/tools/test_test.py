@@ -206,10 +206,14 @@ def test_out_of_mmseg_takes_a_folder(prepare, seg_config):
 
 def test_out_of_mmseg_finds_the_metric_in_a_list(test_tool, prepare, seg_config):
     cfg = prepare(seg_config)
-    cfg.test_evaluator = [dict(type='Other'), dict(type='mmseg.IoUMetric')]
+    metrics = [dict(type='Other'), dict(type='mmseg.IoUMetric')]
+    cfg.test_evaluator = metrics
     test_tool.check_out(cfg, 'labels')
     assert cfg.test_evaluator[1].output_dir == 'labels'
     assert 'output_dir' not in cfg.test_evaluator[0]
+    cfg.test_evaluator = dict(type='Evaluator', metrics=metrics)
+    test_tool.check_out(cfg, 'labels')
+    assert cfg.test_evaluator.metrics[1].output_dir == 'labels'
 
 
 def test_out_of_mmseg_without_the_metric(test_tool, prepare, seg_config):

@@ -58,8 +58,8 @@ def build_backbone(cfg: Config, checkpoint: str) -> nn.Module:
         FileNotFoundError: There is no such checkpoint.
         ValueError: The backbone is none of ours, or the weights do not fit it.
     """
-    kind = str(cfg.model.backbone.get('type'))
-    if not kind.startswith('mmacmix.'):
+    kind = cfg.model.backbone.get('type')
+    if not (kind.__module__ if isinstance(kind, type) else str(kind)).startswith('mmacmix.'):
         raise ValueError(f'the config must have a backbone of mmacmix, got model.backbone.type={kind}')
     backbone = MODELS.build(dict(cfg.model.backbone, init_cfg=None))
     whole = any(key.startswith('backbone.') for key in unwrap(read_checkpoint(checkpoint)))
@@ -80,7 +80,7 @@ def load_image(cfg: Config, path: Path) -> Image:
     pipeline = next((dataset['pipeline'] for _, dataset in datasets(cfg, 'test') if 'pipeline' in dataset), None)
     if pipeline is None:
         raise ValueError('the config must say by test_dataloader.dataset.pipeline how images are prepared, got none')
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
     # Backbones take any size, and points are those of the whole image.
     steps = [step for step in pipeline if type_name(step) not in ('LoadAnnotations', 'CenterCrop', 'Pad')]
     try:

@@ -10,7 +10,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe, open_config
+from mmacmix.engine.config_checks import open_with
+from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe
 
 
 class Host(NamedTuple):
@@ -48,7 +49,7 @@ def load(path: str, options: Optional[dict] = None) -> Config:
         FileNotFoundError: There is no such file.
         ValueError: It is not such a config; the message says what must hold.
     """
-    cfg = open_config(path, options)
+    cfg = open_with(path, options)
     if not isinstance(cfg.get('model'), dict) or not isinstance(cfg.model.get('backbone'), dict):
         raise ValueError(f'{path} must have a model with a backbone, got keys {", ".join(cfg) or "none"}')
     scope = cfg.get('default_scope')

@@ -13,6 +13,7 @@ from label_map_checks import check_label_maps
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmacmix.engine.annotation_checks import read_by
+from mmacmix.engine.config_checks import check_options, open_with
 from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe, open_config, override, type_name
 from mmacmix.engine.data_paths import dataset_paths, datasets, evaluator_paths, found
 from mmacmix.engine.model_checks import DETECTION, SEGMENTATION
@@ -59,12 +60,13 @@ def load_config(args):
         if not osp.isdir(root):
             raise FileNotFoundError(f'{root} does not exist: give the folder of {args.what} as ROOT')
         move(cfg, root)
+        check_options(cfg, args.cfg_options or {})
         override(cfg, args.cfg_options, args.what)
     else:
         if not osp.isfile(args.what):
             raise FileNotFoundError(
                 f'the first argument must be coco, ade20k or the path of a config, got {args.what}')
-        cfg, expected = open_config(args.what, args.cfg_options), {}
+        cfg, expected = open_with(args.what, args.cfg_options), {}
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg'):
         raise ValueError(f'the config must have default_scope mmdet or mmseg, got default_scope={scope}')
@@ -171,7 +173,7 @@ def parts(node, name=''):
 
 def strict(head):
     """Whether the loss of a segmenter's head refuses labels that are no class."""
-    losses = head.get('loss_decode') or dict(type='CrossEntropyLoss')
+    losses = head.get('loss_decode') or []
     return any(type_name(loss) == 'CrossEntropyLoss' and not loss.get('use_sigmoid')
                for loss in (losses if isinstance(losses, (list, tuple)) else [losses]))
 

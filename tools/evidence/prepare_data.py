@@ -39,7 +39,7 @@ def bccd(source: Path, target: Path) -> None:
     root, contents = source / 'BCCD', {}
     for split, (lists, images, boxes) in BCCD.items():
         names = sorted(name for part in lists for name in (root / f'ImageSets/Main/{part}.txt').read_text().split())
-        contents[split] = coco([ET.parse(root / f'Annotations/{name}.xml').getroot() for name in names], names)
+        contents[split] = coco(root / 'Annotations', names)
         found = len(contents[split]['images']), len(contents[split]['annotations'])
         if found != (images, boxes):
             raise ValueError(f'{source} must have {images} photographs with {boxes} boxes for {split}, got {found[0]} '
@@ -52,29 +52,42 @@ def bccd(source: Path, target: Path) -> None:
         (target / f'annotations/instances_{split}.json').write_text(json.dumps(content))
 
 
-def coco(trees: List[ET.Element], names: List[str]) -> Dict[str, list]:
-    """The content of an annotation file; boxes without a width or a height are left out."""
+def coco(folder: Path, names: List[str]) -> Dict[str, list]:
+    """The content of an annotation file; boxes without a width or a height are left out.
+
+    Raises:
+        ValueError: A file is no annotation of Pascal VOC, with boxes of these classes.
+    """
     content: Dict[str, list] = dict(
         images=[], annotations=[], categories=[dict(id=i, name=name) for i, name in enumerate(CELLS, start=1)])
-    for number, (tree, name) in enumerate(zip(trees, names), start=1):
-        width, height = (int(tree.findtext(f'size/{side}')) for side in ('width', 'height'))
-        content['images'].append(dict(id=number, file_name=f'{name}.jpg', width=width, height=height))
-        for thing in tree.iter('object'):
-            box = [int(thing.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
-            left, top, right, bottom = box
-            if right > left and bottom > top:
-                content['annotations'].append(dict(
-                    id=len(content['annotations']) + 1, image_id=number,
-                    category_id=1 + CELLS.index(thing.findtext('name')), iscrowd=0,
-                    bbox=[left, top, right - left, bottom - top], area=(right - left) * (bottom - top)))
+    for number, name in enumerate(names, start=1):
+        try:
+            add(content, ET.parse(folder / f'{name}.xml'), number, f'{name}.jpg')
+        except (ET.ParseError, TypeError, ValueError) as error:
+            raise ValueError(f'{folder / name}.xml must be an annotation of Pascal VOC with boxes of '
+                             f'{", ".join(CELLS)}: {error}') from error
     return content
+
+
+def add(content: Dict[str, list], tree: ET.ElementTree, number: int, file_name: str) -> None:
+    """Adds a photograph and its boxes to the content of an annotation file."""
+    width, height = (int(tree.findtext(f'size/{side}')) for side in ('width', 'height'))
+    content['images'].append(dict(id=number, file_name=file_name, width=width, height=height))
+    for thing in tree.iter('object'):
+        box = [int(thing.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+        left, top, right, bottom = box
+        if right > left and bottom > top:
+            content['annotations'].append(dict(
+                id=len(content['annotations']) + 1, image_id=number,
+                category_id=1 + CELLS.index(thing.findtext('name')), iscrowd=0,
+                bbox=[left, top, right - left, bottom - top], area=(right - left) * (bottom - top)))
 
 
 def camvid(source: Path, target: Path) -> None:
     """Makes ADE20K's layout of a third of CamVid; the class that was without a label becomes 0, the others 1 to 11.
 
     Raises:
-        ValueError: There are other photographs than those of the protocol.
+        ValueError: There are other photographs than those of the protocol, or other labels than 0 to 11.
     """
     files = {}
     for split, (part, images) in CAMVID.items():
@@ -89,6 +102,9 @@ def camvid(source: Path, target: Path) -> None:
             photograph = Image.open(source / f'CamVid/{part}/{name}').convert('RGB')
             photograph.save(target / f'images/{split}/{Path(name).stem}.jpg', quality=QUALITY)
             labels = np.array(Image.open(source / f'CamVid/{part}annot/{name}'))
+            if labels.ndim != 2 or labels.max() > UNLABELLED:
+                raise ValueError(f'CamVid/{part}annot/{name} must have one channel of labels in 0 to {UNLABELLED}, got '
+                                 f'shape {labels.shape} and labels to {labels.max()}')
             shifted = np.where(labels == UNLABELLED, 0, labels + 1).astype(np.uint8)
             Image.fromarray(shifted).save(target / f'annotations/{split}/{name}')
 
@@ -103,7 +119,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         dict(bccd=bccd, camvid=camvid)[args.what](args.source, unfinished)
         unfinished.rename(target)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'prepare_data.py: error: {error}')
     print(f'{target} is made')
 

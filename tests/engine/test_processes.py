@@ -1,11 +1,11 @@
-"""What a config becomes where several processes have no accelerator."""
+"""How several processes are joined, and what a config becomes where they have no accelerator."""
 
 from datetime import timedelta
 
 import pytest
 from mmengine import Config
 
-from mmacmix.engine import cpu_processes, join_cpu_processes
+from mmacmix.engine import join_processes, processes
 
 
 @pytest.fixture()
@@ -14,20 +14,38 @@ def join(monkeypatch):
 
     def call(training=True, device='cpu', **settings):
         joined = []
-        monkeypatch.setattr(cpu_processes, 'get_device', lambda: device)
+        monkeypatch.setattr(processes, 'get_device', lambda: device)
         monkeypatch.setattr(
-            cpu_processes.dist, 'init_process_group', lambda *args, **kwargs: joined.append((args, kwargs)))
+            processes.dist, 'init_process_group', lambda *args, **kwargs: joined.append((args, kwargs)))
+        monkeypatch.setattr(
+            processes, 'set_multi_processing', lambda **options: joined.extend(['workers', options]))
+        monkeypatch.setattr(
+            processes, 'init_dist', lambda launcher, **options: joined.extend(['joined', launcher, options]))
         cfg = Config(settings)
-        join_cpu_processes(cfg, training)
+        join_processes(cfg, training)
         return cfg, joined
 
     return call
 
 
-@pytest.mark.parametrize('device, launcher', [('cuda', 'pytorch'), ('cpu', 'none')])
-def test_nothing_is_done_with_an_accelerator_or_one_process(join, device, launcher):
-    cfg, joined = join(device=device, launcher=launcher, sync_bn='torch')
-    assert joined == [] and cfg.to_dict() == dict(launcher=launcher, sync_bn='torch')
+@pytest.mark.parametrize('settings', [
+    dict(device='cuda', launcher='none'), dict(device='cpu', launcher='none'),
+    dict(device='cuda', launcher='pytorch', runner_type='FlexibleRunner'),
+])
+def test_nothing_is_done_with_one_process_or_a_strategy(join, settings):
+    cfg, joined = join(**settings, sync_bn='torch')
+    settings.pop('device')
+    assert joined == [] and cfg.to_dict() == dict(settings, sync_bn='torch')
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_accelerators_are_joined_as_the_runner_does_it(join, launcher):
+    """At the same settings of the same function, with the same start of workers before."""
+    env = dict(mp_cfg=dict(mp_start_method='spawn'), dist_cfg=dict(backend='hccl', timeout=60))
+    for settings, options, workers in ((dict(), dict(), dict()), (dict(env_cfg=env), env['dist_cfg'], env['mp_cfg'])):
+        cfg, joined = join(device='cuda', launcher=launcher, sync_bn='torch', **settings)
+        assert joined == ['workers', dict(distributed=True, **workers), 'joined', launcher, options]
+        assert cfg.sync_bn == 'torch'
 
 
 def test_models_stay_on_their_cpu(join):

@@ -1,10 +1,15 @@
-"""Several processes on a machine without an accelerator, where mmengine would put each on a GPU of its own."""
+"""Several processes, which are joined before a runner is built, on accelerators or on a CPU.
+
+Without an accelerator mmengine would put each on a GPU of its own.
+"""
 
 from datetime import timedelta
 
 import torch.distributed as dist
 from mmengine import Config
 from mmengine.device import get_device
+from mmengine.dist import init_dist
+from mmengine.utils.dl_utils import set_multi_processing
 
 # What mmengine calls 'full', without moving weights to the CPU where they already are: torch 2.13 ends in a
 # segmentation fault then.
@@ -15,10 +20,11 @@ FULL = dict(
 )
 
 
-def join_cpu_processes(cfg: Config, training: bool) -> None:
-    """Joins the processes that torch.distributed.run started, by gloo, and keeps the model of each on its CPU.
+def join_processes(cfg: Config, training: bool) -> None:
+    """Joins the processes that a launcher started; mmengine's runners find the process group and take it.
 
-    Does nothing where there is an accelerator, or one process. mmengine's runners find the process group and take it.
+    On a CPU that is done by gloo, and the model of each process stays there. On accelerators it is done as Runner does
+    it; strategies of FlexibleRunner join processes in ways of their own, later. Does nothing for one process.
 
     Args:
         cfg: The whole config with its launcher; the settings of the model wrapper are filled in.
@@ -27,8 +33,18 @@ def join_cpu_processes(cfg: Config, training: bool) -> None:
     Raises:
         ValueError: The launcher or ``sync_bn`` has no form for CPUs.
     """
-    if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu':
+    if cfg.get('launcher', 'none') == 'none':
         return
+    if get_device() != 'cpu':
+        if 'runner_type' not in cfg:
+            env = cfg.get('env_cfg') or {}
+            set_multi_processing(distributed=True, **(env.get('mp_cfg') or {}))
+            init_dist(cfg.launcher, **(env.get('dist_cfg') or {}))
+        return
+    _join_on_cpu(cfg, training)
+
+
+def _join_on_cpu(cfg: Config, training: bool) -> None:
     if cfg.launcher != 'pytorch':
         raise ValueError(f'without an accelerator --launcher must be pytorch, got --launcher {cfg.launcher}')
     if 'runner_type' in cfg:
