@@ -80,12 +80,14 @@ class Results:
             costs = [f'{int(facts[name]) / unit:.2f}' for name, unit in (
                 ('parameters', 1e6), ('backbone_parameters', 1e6),
                 ('multiply_adds', 1e9), ('backbone_multiply_adds', 1e9))]
-            minutes = [content.last('seconds') / 60 for content in runs if _machine(content) == machine]
-            memory = spread([content.last('peak_memory_mib') for content in runs])
+            here = [content for content in runs if _machine(content) == machine]
+            minutes = [content.last('seconds') / 60 for content in here]
+            memory = [content.last('peak_memory_mib') for content in here]
             metrics = [str(self.final(row, metric)) for metric in self.task.metrics]
-            lines.append([label(row), str(len(runs)), *metrics, *costs, str(spread(minutes)) if minutes else '',
-                          f'{memory.mean:.0f}'])
-        return f'{markdown(lines)}\n\nMinutes are those of runs on {machine[0]}, {machine[1]} thread(s) each.'
+            lines.append([label(row), str(len(runs)), *metrics, *costs, str(spread(minutes)) if here else '',
+                          f'{spread(memory).mean:.0f}' if here else ''])
+        where = f'{machine[0]}, {machine[1]} thread(s) each'
+        return f'{markdown(lines)}\n\nMinutes and memory are those of runs on {where}.'
 
     def by_class(self, rows: Sequence[str]) -> str:
         """Mean of every class."""
