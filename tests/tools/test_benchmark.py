@@ -153,7 +153,7 @@ def test_settings_reach_both_backbones(cost):
 
 
 def test_names_of_sides_tell_contents_apart(cost):
-    one = cost.Side(DETECTOR, True, ('model.backbone.norm_eval=True', 'a.b=[1, 2]'))
+    one = cost.Side(DETECTOR, True, ('model.backbone.norm_eval=True', 'model.backbone.out_indices=[1, 2]'))
     assert cost.Side.of(one.name()) == one
     names = {side.name() for side in (
         one, one._replace(plain=False), cost.Side(DETECTOR), cost.Side(DETECTOR, options=('model.backbone.depth=38',)))}
