@@ -123,7 +123,7 @@ def check_names(cfg: Config) -> None:
             "default_scope must be that of the host, 'mmdet', 'mmseg' or 'mmpretrain', got default_scope='mmacmix': "
             'a backbone is found by its prefix, as in type=\'mmacmix.ResNetACmix\''
         )
-    for setting, part in _parts(cfg.get('model') or {}, 'model'):
+    for setting, part in parts(cfg.get('model') or {}, 'model'):
         name = part.get('type')
         if not setting.endswith('backbone') or not isinstance(name, str) or '.' in name:
             continue
@@ -139,7 +139,7 @@ def check_pretrained(cfg: Config) -> None:
     Raises:
         FileNotFoundError: One does not; the message names it and the setting.
     """
-    for setting, part in _parts(cfg.get('model') or {}, 'model'):
+    for setting, part in parts(cfg.get('model') or {}, 'model'):
         path = part.get('checkpoint')
         if type_name(part) in ('Pretrained', 'PretrainedInit') and isinstance(path, str) \
                 and not found(osp.expanduser(path)):
@@ -163,6 +163,6 @@ def check_work_dir(work_dir: str) -> None:
         )
 
 
-def _parts(node: object, setting: str) -> Iterator[Tuple[str, dict]]:
-    """All dicts in a part of a config, each with its setting."""
+def parts(node: object, setting: str) -> Iterator[Tuple[str, dict]]:
+    """All dicts in a part of a config, itself too, each with its setting."""
     return (pair for pair in _values(node, setting) if isinstance(pair[1], dict))

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmacmix.engine.annotation_checks import check_category_order
 from mmacmix.engine.config_files import SetupError, made_by
-from mmacmix.engine.sample_checks import leaves, spread
+from mmacmix.engine.sample_checks import classes_of, leaves, spread
 from mmacmix.engine.setting_checks import hint
 from mmacmix.state_dicts import listing
 
@@ -70,10 +70,6 @@ def prefixes_of(evaluator: object) -> Optional[Sequence[str]]:
     return getattr(evaluator, 'dataset_prefixes', None)
 
 
-def classes_of(dataset: object) -> Sequence[str]:
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
-
-
 def _check_images_known(infos: List[dict], known: dict, setting: str, data: str) -> None:
     lost = [info['img_id'] for info in infos if 'img_id' in info and info['img_id'] not in known]
     if lost:
@@ -132,8 +128,7 @@ def check_save_best(hooks: Sequence[Hook], evaluator: object) -> None:
     Raises:
         SetupError: It is not, and the metrics are known ones.
     """
-    metrics = getattr(evaluator, 'metrics', ())
-    keys = [keys_of(metric) for metric in metrics]
+    keys = [keys_of(metric) for metric in getattr(evaluator, 'metrics', ())]
     if not keys or None in keys:
         return
     prefixes = prefixes_of(evaluator)

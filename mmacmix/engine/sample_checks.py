@@ -27,6 +27,11 @@ def leaves(setting: str, dataset: object) -> Iterator[Tuple[str, object]]:
         yield setting, dataset
 
 
+def classes_of(dataset: object) -> Sequence[str]:
+    """The names of a data set's classes; none where it has no list of them."""
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
+
+
 def check_batches(loader: DataLoader, setting: str) -> None:
     """Checks that the data loader of a training by epochs gives a batch: without one, epochs are done in silence.
 

@@ -7,13 +7,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmacmix.engine.batch_checks import check_batch
-from mmacmix.engine.metric_checks import (
-    check_coco_metrics,
-    check_metrics,
-    check_save_best,
-    classes_of,
-    counts_labels,
-)
+from mmacmix.engine.metric_checks import check_coco_metrics, check_metrics, check_save_best, counts_labels
 from mmacmix.engine.model_checks import (
     ChannelWatch,
     check_classes,
@@ -23,7 +17,7 @@ from mmacmix.engine.model_checks import (
     unwrapped,
 )
 from mmacmix.engine.pipeline_checks import check_pipeline, has_steps
-from mmacmix.engine.sample_checks import check_batches, check_samples, check_something, leaves
+from mmacmix.engine.sample_checks import check_batches, check_samples, check_something, classes_of, leaves
 from mmacmix.registry import HOOKS
 
 

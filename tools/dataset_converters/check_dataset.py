@@ -13,7 +13,7 @@ from label_map_checks import check_label_maps
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmacmix.engine.annotation_checks import read_by
-from mmacmix.engine.config_checks import check_options, open_with
+from mmacmix.engine.config_checks import check_options, open_with, parts
 from mmacmix.engine.config_files import MISTAKES, CfgOptions, describe, open_config, override, type_name
 from mmacmix.engine.data_paths import dataset_paths, datasets, evaluator_paths, found
 from mmacmix.engine.model_checks import DETECTION, SEGMENTATION
@@ -150,7 +150,8 @@ def numbers_of_classes(model):
     """Yields (name, num_classes) of the heads that score the classes of the data, as StartCheckHook chooses them."""
     # Classes of panoptic data are things and stuff; heads of a model of language score words.
     others = 'semantic_head' in model or 'language_model' in model
-    for name, part in parts(model):
+    for setting, part in parts(model, 'model'):
+        name = setting[len('model.'):]
         if not isinstance(part.get('num_classes'), int):
             continue
         if SEGMENTATION.match(name):
@@ -160,15 +161,6 @@ def numbers_of_classes(model):
                 and 'RPNHead' not in type_name(part)
         if counts:
             yield name, part['num_classes']
-
-
-def parts(node, name=''):
-    """Yields (name, settings) of all parts of a model."""
-    for key, child in node.items() if isinstance(node, dict) else enumerate(node):
-        if isinstance(child, dict):
-            yield f'{name}{key}', child
-        if isinstance(child, (dict, list, tuple)):
-            yield from parts(child, f'{name}{key}.')
 
 
 def strict(head):

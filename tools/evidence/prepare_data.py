@@ -74,8 +74,8 @@ def add(content: Dict[str, list], tree: ET.ElementTree, number: int, file_name: 
     width, height = (int(tree.findtext(f'size/{side}')) for side in ('width', 'height'))
     content['images'].append(dict(id=number, file_name=file_name, width=width, height=height))
     for thing in tree.iter('object'):
-        box = [int(thing.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
-        left, top, right, bottom = box
+        left, top, right, bottom = (
+            int(thing.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
         if right > left and bottom > top:
             content['annotations'].append(dict(
                 id=len(content['annotations']) + 1, image_id=number,
