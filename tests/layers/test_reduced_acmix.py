@@ -1,5 +1,7 @@
 """Spatial-reduction ACmix against its definition, written out."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -46,6 +48,28 @@ def test_definition(ratio, heads, size):
         torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-9)
     with torch.no_grad():
         torch.testing.assert_close(module.switch_to_deploy()(x), expected)
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize('size', [(8, 12), (9, 1), (1, 1)])
+@pytest.mark.parametrize('heads', [1, 2, 6])
+@pytest.mark.parametrize('dtype, bound', [(torch.float32, 1e-5), (torch.bfloat16, 0.03), (torch.float16, 0.004)])
+def test_precisions(dtype, bound, heads, size, batch, relative_error):
+    module = SpatialReductionACmix(24, heads, sr_ratio=2)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    inputs = [torch.randn(batch, *size, 24, requires_grad=True), *module.parameters()]
+    with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+        out = module(inputs[0])
+    grad = torch.randn(out.shape)
+    grads = torch.autograd.grad(out, inputs, grad.to(out.dtype))
+    exact = copy.deepcopy(module).double()
+    inputs = [inputs[0].detach().double().requires_grad_(), *exact.parameters()]
+    expected = written_out(exact, inputs[0])
+    assert relative_error(out, expected) < bound
+    for a, e in zip(grads, torch.autograd.grad(expected, inputs, grad.double())):
+        if e.numel() > 1 or dtype == torch.float32:  # rates: sums that cancel, so rounding has no such bound
+            assert relative_error(a, e) < bound
 
 
 def test_no_bias():
