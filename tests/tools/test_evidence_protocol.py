@@ -49,7 +49,11 @@ def test_every_row_has_a_config_and_a_place():
 def test_header(run):
     first, second = run.config().read_text().splitlines()[:2]
     assert rows.label(run.row).split(',')[0] in first and 'Results: docs/evidence.md' in first
-    assert second == f'# python tools/train.py docs/evidence/configs/{run.config().name}'
+    # What starts from another run's weights is no training for train.py, which would start it at random.
+    starts = 'start_from' in run.config().read_text()
+    command = (f'evidence/run.py --tasks {run.task} --rows {run.row}' if starts
+               else f'train.py docs/evidence/configs/{run.config().name}')
+    assert second == f'# python tools/{command}'
 
 
 #: Of a row: what it has of paths, StartHook, decay of the rates and start_from.
@@ -417,13 +421,18 @@ def test_digest_follows_what_decides(tmp_path):
     assert written('') == first
     assert written("default_hooks = dict(logger=dict(interval=5))\n") == first
     assert written("train_dataloader = dict(num_workers=4, dataset=dict(data_root='elsewhere'))\n") == first
+    usual = "train_dataloader = dict(dataset=dict(ann_file='annotations/instances_train2017.json'))\n"
+    assert written(usual) == first
     others = [written(text) for text in (
         'model = dict(backbone=dict(depth=38))\n', 'optim_wrapper = dict(optimizer=dict(lr=1.))\n',
         'train_cfg = dict(max_iters=5)\n', "start_from = 'resnet-18'\n", 'train_dataloader = dict(batch_size=4)\n',
         "custom_hooks = _base_.custom_hooks + [dict(type='StartHook', shift=False)]\n",
         "custom_hooks = _base_.custom_hooks + [dict(type='EMAHook')]\n", "load_from = 'x.pth'\n",
-        'randomness = dict(deterministic=True)\n')]
-    assert len({first, *others}) == 10
+        'randomness = dict(deterministic=True)\n', usual.replace('train2017', 'few'), usual.replace('train2017', 'val2017'),
+        'custom_hooks = []\n', "default_hooks = dict(ema=dict(type='EMAHook'))\n",
+        'default_hooks = dict(param_scheduler=None)\n', 'auto_scale_lr = dict(enable=True)\n')]
+    assert len({first, *others}) == 16
+    assert written("custom_hooks = _base_.custom_hooks + [dict(type='evidence.StartHook', shift=False)]\n") == others[5]
     assert written('randomness = dict(seed=5)\n') == first
     with open(source, 'a') as file:
         file.write('train_cfg = dict(max_iters=5)\n')

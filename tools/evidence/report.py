@@ -14,7 +14,7 @@ from typing import Dict, List, Optional, Tuple
 sys.path.append(str(Path(__file__).resolve().parent))
 import run_files  # noqa: E402
 from results import Results, spread  # noqa: E402
-from rows import CONFIGS, GROUPS, ROOT, ROWS, TASKS, Run, digest, label  # noqa: E402
+from rows import CONFIGS, GROUPS, ROOT, ROWS, TASKS, Group, Run, digest, label  # noqa: E402
 
 BEGIN, END = '<!-- evidence: results -->', '<!-- evidence: end -->'
 NOTHING = 'No run is finished yet.'
@@ -67,13 +67,13 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
             continue
         parts.append(f'### {known.title}')
         for name, group in GROUPS.items():
-            rows = [row for row in group.rows if row in results.rows]
-            if len(rows) < 2:  # nothing to compare
+            rows = rows_of(results, group)
+            if not rows:
                 continue
             parts += [f'#### {known.title.split(",")[0]}: {group.title}', results.table(rows)]
             said = [results.verdict()] if name == 'pass' else [results.comparison(group), results.start(rows)]
             parts.append('\n'.join(text for text in said if text))
-            if name == 'start':
+            if name == 'start' or name.endswith('-warm'):
                 parts.append(results.rates(rows))
             if f'{task}_{name}' in pictures:
                 parts.append(f'![{group.title}: loss, and {next(iter(known.metrics.values()))} on held-out images, '
@@ -83,7 +83,7 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
             if rows:
                 parts += [f'#### {known.title.split(",")[0]}: {of}', results.by_class(rows)]
         if f'{task}_predictions' in pictures:
-            parts.append(f'![Truth and predictions on held-out images]({pictures[f"{task}_predictions"]})')
+            parts.append(f'![Truth, and predictions of seed 0, on held-out images]({pictures[f"{task}_predictions"]})')
     if not parts:
         parts.append(NOTHING)
     else:
@@ -91,6 +91,12 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
     if stale:
         parts.append(f'Left out, because their configs have changed since: {", ".join(stale)}.')
     return '\n\n'.join(part for part in parts if part)
+
+
+def rows_of(results: Results, group: Group) -> List[str]:
+    """Rows of a group that have runs; none where the first one has none, or nothing to be compared with."""
+    rows = [row for row in group.rows if row in results.rows]
+    return rows if len(rows) > 1 and rows[0] == group.rows[0] else []
 
 
 def provenance(runs: Dict[Run, run_files.RunFile]) -> str:
@@ -145,8 +151,8 @@ def draw_all(runs: Dict[Run, run_files.RunFile], folder: Path) -> Dict[str, Path
     for task, known in TASKS.items():
         results = Results(task, runs)
         for name, group in GROUPS.items():
-            rows = [row for row in group.rows if row in results.rows]
-            if len(rows) > 1:
+            rows = rows_of(results, group)
+            if rows:
                 pictures[f'{task}_{name}'] = folder / f'{task}_{name}.png'
                 draw(results, rows, f'{known.title}: {group.title}', pictures[f'{task}_{name}'])
     return pictures

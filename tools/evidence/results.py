@@ -87,7 +87,20 @@ class Results:
             lines.append([label(row), str(len(runs)), *metrics, *costs, str(spread(minutes)) if here else '',
                           f'{spread(memory).mean:.0f}' if here else ''])
         where = f'{machine[0]}, {machine[1]} thread(s) each'
-        return f'{markdown(lines)}\n\nMinutes and memory are those of runs on {where}.'
+        return f'{markdown(lines)}\n\nMinutes and memory are those of runs on {where}.{self.elsewhere(rows, machine)}'
+
+    def elsewhere(self, rows: Sequence[str], machine: Tuple[str, str]) -> str:
+        """Runs of other machines, on which rounding differs too; empty if there are none."""
+        others = []
+        for row in rows:
+            runs = self.rows[row]
+            seeds: Dict[str, List[str]] = {}
+            for content in runs:
+                if _machine(content) != machine:
+                    seeds.setdefault(content.facts['device'], []).append(content.facts['seed'])
+            others += [f'of {label(row)} {len(some)} of {len(runs)} (seed {", ".join(some)}) on {device}'
+                       for device, some in seeds.items()]
+        return f' Other machines, which round in other places, trained {"; ".join(others)}.' if others else ''
 
     def by_class(self, rows: Sequence[str]) -> str:
         """Mean of every class."""

@@ -108,6 +108,10 @@ DECIDES = (
 )
 #: Hooks of the protocol, which record and check; StartHook counts apart.
 HOOKS = ('StartCheckHook', 'CheckpointGuardHook', 'SeedHook', 'MixingRatesHook', 'ProgressHook', 'StartHook')
+#: Default hooks that decide a result, as configs have them; others but RECORDING count as additions.
+DEFAULT_HOOKS = dict(param_scheduler=dict(type='ParamSchedulerHook'), sampler_seed=dict(type='DistSamplerSeedHook'))
+RECORDING = ('runtime_info', 'timer', 'logger', 'checkpoint', 'visualization')
+ANNOTATIONS = dict(train='annotations/instances_train2017.json', val='annotations/instances_val2017.json')
 MACHINE = ('data_root', 'num_workers', 'persistent_workers', 'ann_file')
 
 
@@ -163,20 +167,36 @@ def expand(names: Iterable[str]) -> List[str]:
 def digest(config: Path) -> str:
     """Ten digits that change with what in a config decides a result.
 
-    That is DECIDES, StartHook, and what a config has beyond those of the protocol: hooks, weights to load, settings of
-    randomness. Code is no part of it; the commit is a fact of the run.
+    That is DECIDES, StartHook, and what a config has beyond the protocol or lacks: hooks, weights to load, settings of
+    randomness, other annotations. Code is no part of it; the commit is a fact of the run.
     """
     cfg = Config.fromfile(config, import_custom_modules=False)
     content = {name: _without_machine(cfg.get(name)) for name in DECIDES}
-    hooks = [hook for hook in cfg.get('custom_hooks', ()) if hook['type'].split('.')[-1] not in HOOKS]
-    randomness = {name: value for name, value in cfg.get('randomness', {}).items() if name != 'seed'}
-    more = dict(custom_hooks=hooks, load_from=cfg.get('load_from'), randomness=randomness)
+    hooks: Dict[str, List[dict]] = {name: [] for name in (*HOOKS, '')}
+    for hook in cfg.get('custom_hooks', ()):
+        name = hook['type'].split('.')[-1]
+        hooks[name if name in HOOKS else ''].append(hook)
+    default_hooks = {**DEFAULT_HOOKS, **cfg.get('default_hooks', {})}
+    more = dict(
+        custom_hooks=hooks[''],
+        load_from=cfg.get('load_from'),
+        randomness={name: value for name, value in cfg.get('randomness', {}).items() if name != 'seed'},
+        without_seeds=not hooks['SeedHook'],
+        default_hooks={name: hook for name, hook in default_hooks.items()
+                       if name not in RECORDING and hook != DEFAULT_HOOKS.get(name, '')},
+        auto_scale_lr=cfg.get('auto_scale_lr', {}).get('enable'),
+        annotations=[file for split, usual in ANNOTATIONS.items() for file in _annotations(cfg, split) if file != usual])
     content.update({name: _without_machine(value) for name, value in more.items() if value})
-    starts = [hook for hook in cfg.get('custom_hooks', ()) if hook['type'] == 'StartHook']
-    content['starts'] = _without_machine(starts)
+    content['starts'] = _without_machine([dict(hook, type='StartHook') for hook in hooks['StartHook']])
     if 'start_from' in cfg:
         content['start_from'] = digest(config.with_name(f'{config.stem.partition("_")[0]}_{cfg.start_from}.py'))
     return hashlib.sha256(repr(content).encode()).hexdigest()[:10]
+
+
+def _annotations(cfg: Config, split: str) -> List[str]:
+    """The annotation file of a split, none where its data have no such files."""
+    file = cfg.get(f'{split}_dataloader', {}).get('dataset', {}).get('ann_file')
+    return [file] if file else []
 
 
 def _without_machine(node: object) -> object:

@@ -54,8 +54,12 @@ def check(args: argparse.Namespace, runs: List[Run]) -> None:
     for run in runs:
         if not run.config(args.configs).is_file():
             raise ValueError(f'--configs must have {run.config(args.configs).name}, got --configs {args.configs}')
+    for name in ('out', 'runs'):
+        folder = getattr(args, name)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f'--{name} must be a folder, got --{name} {folder}')
     for task in args.tasks:
-        if not (args.data / task).is_dir():
+        if not args.list and not (args.data / task).is_dir():
             raise ValueError(f'--data must be a folder with {task} in it, got --data {args.data}')
 
 
@@ -63,6 +67,14 @@ def helpers(args: argparse.Namespace, argv: List[str]) -> List[subprocess.Popen]
     """Further commands like this one, for --jobs."""
     command = [sys.executable, __file__, *argv, '--jobs', '1', '--threads', str(args.threads)]
     return [subprocess.Popen(command) for _ in range(args.jobs - 1)]
+
+
+def end(others: List[subprocess.Popen]) -> None:
+    """Ends the commands of --jobs, which end their trainings."""
+    for other in others:
+        other.terminate()
+    for other in others:
+        other.wait()
 
 
 def stop(*_) -> None:
@@ -84,18 +96,21 @@ def main(argv: Optional[List[str]] = None) -> int:
     signal.signal(signal.SIGTERM, stop)  # as Ctrl-C: the training is ended too
     others = helpers(args, argv)
     try:
-        failed = trainings.work()
-        codes = [other.wait() for other in others]
-    except KeyboardInterrupt:
-        for other in others:
-            other.terminate()
+        trainings.work()
         for other in others:
             other.wait()
+    except KeyboardInterrupt:
+        end(others)
         print('run.py: interrupted; the same command goes on')
         return 130
-    if failed:
-        print(f'run.py: {len(failed)} failed: {", ".join(failed)}', file=sys.stderr)
-    return 1 if failed or any(codes) else 0
+    except OSError as error:  # none of the others can write either
+        end(others)
+        sys.exit(f'run.py: error: {error}; the same command goes on')
+    # Another job may have finished what failed in this one.
+    left = [run.name for run in trainings.open()]
+    if left:
+        print(f'run.py: {len(left)} failed: {", ".join(left)}', file=sys.stderr)
+    return 1 if left else 0
 
 
 if __name__ == '__main__':

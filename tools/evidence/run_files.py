@@ -74,6 +74,8 @@ def read(path: Path) -> RunFile:
                                  f'{",".join(line)}') from None
     if 'config' not in facts:
         raise ValueError(f'{path} must have the fact config, got {", ".join(facts) or "none"}')
+    if not series:
+        raise ValueError(f'{path} must have values after steps, got facts alone')
     return RunFile(facts, series)
 
 

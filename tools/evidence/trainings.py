@@ -2,16 +2,15 @@
 
 import argparse
 import contextlib
-import datetime
 import fcntl
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Set
 
 import run_files
-from facts import code_of, facts_of, keep_weights, log_of, note_code
+from facts import facts_of, facts_of_tries, keep_weights, log_of, note_try
 from mmengine.config import Config
 from rows import Run, data_options, digest
 from stages import Stage, StepFailed
@@ -53,9 +52,9 @@ class Trainings:
             self._digests[path] = digest(path)
         return self._digests[path]
 
-    def work(self) -> List[str]:
-        """Does what is open, and returns the names of runs that failed, whose messages are printed."""
-        failed = []
+    def work(self) -> None:
+        """Does what is open. Of runs that fail the messages are printed, and they stay open."""
+        failed: Set[str] = set()
         for wait in (False, True):  # what others are at comes last, and is done by then
             for run in self.runs:
                 if run.name in failed or self.finished(run):
@@ -66,10 +65,9 @@ class Trainings:
                     try:
                         self._do(run, lock)
                     except (StepFailed, ValueError) as error:
-                        failed.append(run.name)
+                        failed.add(run.name)
                         print(f'{run.name}: {error}', file=sys.stderr, flush=True)
                 print(self.progress(), flush=True)
-        return failed
 
     def progress(self) -> str:
         """How many runs are finished, and how long the others may take."""
@@ -87,7 +85,10 @@ class Trainings:
         return f'{text}, about {sum(sum(some) / len(some) for some in left) / self.args.jobs:.1f} h left'
 
     def _do(self, run: Run, lock: int) -> None:
-        """Trains a run, writes its file if there is none, and leaves of its folder what is still of use."""
+        """Trains a run, writes its file, and leaves of its folder what is still of use.
+
+        A file that is there already is replaced, so that file and weights are of the same training.
+        """
         config, folder = run.config(self.args.configs), self.args.out / run.name
         weights = folder / WEIGHTS
         stage = Stage(folder, self.digest(run))
@@ -96,18 +97,15 @@ class Trainings:
             stage = Stage(folder, self.digest(run))
         start = self._start(run, folder)
         if not stage.finished:
-            note_code(folder)
+            note_try(folder, self.args.threads)
             with stage:
                 self._train(run, config, folder, lock, start)
                 keep_weights(folder, weights)
-        if not self.finished(run):
-            more = dict(
-                threads=self.args.threads, wall_seconds=f'{stage.seconds:.3f}',
-                date=datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d'), **code_of(folder), **start)
-            facts = facts_of(run, config, self.digest(run), more)
-            last = read_checkpoint(str(weights), map_location='cpu')['meta']['iter']
-            log = log_of(run.task, folder, last)
-            run_files.write(run_files.path_of(self.args.runs, run), run_files.RunFile(facts, log))
+        more = dict(wall_seconds=f'{stage.seconds:.3f}', **facts_of_tries(folder), **start)
+        facts = facts_of(run, config, self.digest(run), more)
+        last = read_checkpoint(str(weights), map_location='cpu')['meta']['iter']
+        log = log_of(run.task, folder, last)
+        run_files.write(run_files.path_of(self.args.runs, run), run_files.RunFile(facts, log))
         for checkpoint in folder.glob('*.pth'):
             if checkpoint != weights:
                 checkpoint.unlink()
