@@ -428,7 +428,8 @@ def test_digest_follows_what_decides(tmp_path):
         'train_cfg = dict(max_iters=5)\n', "start_from = 'resnet-18'\n", 'train_dataloader = dict(batch_size=4)\n',
         "custom_hooks = _base_.custom_hooks + [dict(type='StartHook', shift=False)]\n",
         "custom_hooks = _base_.custom_hooks + [dict(type='EMAHook')]\n", "load_from = 'x.pth'\n",
-        'randomness = dict(deterministic=True)\n', usual.replace('train2017', 'few'), usual.replace('train2017', 'val2017'),
+        'randomness = dict(deterministic=True)\n',
+        usual.replace('train2017', 'few'), usual.replace('train2017', 'val2017'),
         'custom_hooks = []\n', "default_hooks = dict(ema=dict(type='EMAHook'))\n",
         'default_hooks = dict(param_scheduler=None)\n', 'auto_scale_lr = dict(enable=True)\n')]
     assert len({first, *others}) == 16

@@ -33,7 +33,7 @@ def note_try(folder: Path, threads: int) -> None:
 
 
 def facts_of_tries(folder: Path) -> Dict[str, str]:
-    """Versions, machine and date of a training; several, after commas, where it was interrupted and went on with others.
+    """Versions, machine and date of a training; several, after commas, where it went on with others after a stop.
 
     Raises:
         ValueError: Nothing was noted.

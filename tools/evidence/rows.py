@@ -185,7 +185,8 @@ def digest(config: Path) -> str:
         default_hooks={name: hook for name, hook in default_hooks.items()
                        if name not in RECORDING and hook != DEFAULT_HOOKS.get(name, '')},
         auto_scale_lr=cfg.get('auto_scale_lr', {}).get('enable'),
-        annotations=[file for split, usual in ANNOTATIONS.items() for file in _annotations(cfg, split) if file != usual])
+        annotations=[
+            file for split, usual in ANNOTATIONS.items() for file in _annotations(cfg, split) if file != usual])
     content.update({name: _without_machine(value) for name, value in more.items() if value})
     content['starts'] = _without_machine([dict(hook, type='StartHook') for hook in hooks['StartHook']])
     if 'start_from' in cfg:
