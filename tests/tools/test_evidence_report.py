@@ -149,6 +149,9 @@ def test_comparison():
     assert said([41., 42., 43.], [43., 43.5, 44.]) == f'{rule}-1.50 mIoU, {hint} worse'
     assert said([41., 42., 43.], [40., 40.5, 41.], 'bccd') == f'{rule}+1.50 AP, {hint} better'
     assert said([41., 42., 43.], [40.9, 41., 41.1]) == f'{rule}+1.00 mIoU, the larger deviation is 1.00: no difference'
+    both = said([41., 42., 43.], [40.9, 41., 41.1]) + '\n' + said([41., 42., 43.], [40., 40.5, 41.])
+    assert results.by_chance(both) == 'Of 2 comparisons 1 are hints; if nothing differed, about 0.4 would be.'
+    assert results.by_chance('nothing') == ''
     assert said([41., 42., 43.], [40., 40.5]) == said([41., 42.], [40., 40.5, 41.]) == ''
 
 
@@ -212,6 +215,9 @@ def test_rates_at_the_end():
     assert found.rates([row, other]).splitlines()[2:] == [
         '| ResNet-ACmix-26 of half width | 0.50 (0.40 to 0.60) | -0.50 (-0.60 to -0.40) |']
     assert found.rates([other]) == ''
+    for run in list(runs)[:2]:
+        runs[run].series['mixing_rates/layer1.0.conv2.convolution'][-1] = (600, -0.002)
+    assert results.Results('camvid', runs).rates([row, other]).endswith('| 0.00 (0.00 to 0.00) |')
 
 
 def test_other_seeds_do_not_count():

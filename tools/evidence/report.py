@@ -13,7 +13,7 @@ from typing import Dict, List, Optional, Tuple
 
 sys.path.append(str(Path(__file__).resolve().parent))
 import run_files  # noqa: E402
-from results import Results, spread  # noqa: E402
+from results import Results, by_chance, spread  # noqa: E402
 from rows import CONFIGS, GROUPS, ROOT, ROWS, TASKS, Group, Run, digest, label  # noqa: E402
 
 BEGIN, END = '<!-- evidence: results -->', '<!-- evidence: end -->'
@@ -87,7 +87,7 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
     if not parts:
         parts.append(NOTHING)
     else:
-        parts.append(provenance(runs))
+        parts += [by_chance('\n'.join(parts)), provenance(runs)]
     if stale:
         parts.append(f'Left out, because their configs have changed since: {", ".join(stale)}.')
     return '\n\n'.join(part for part in parts if part)

@@ -6,6 +6,9 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 from rows import ROWS, TASKS, Group, Run, label
 from run_files import RunFile
 
+HINT, NO_DIFFERENCE = 'a hint that it is', 'no difference'
+#: Share of comparisons that are hints where nothing differs: three seeds each, normally distributed.
+CHANCE = 0.215
 #: Seeds of the protocol; runs with others do not count.
 SEEDS = (0, 1, 2)
 
@@ -124,7 +127,8 @@ class Results:
                     for path in ('attention', 'convolution')}
             if all(ends.values()):
                 lines.append([label(row), *(
-                    f'{s.mean:.2f} ({s.least:.2f} to {s.most:.2f})' for s in map(spread, ends.values()))])
+                    f'{_hundredths(s.mean)} ({_hundredths(s.least)} to {_hundredths(s.most)})'
+                    for s in map(spread, ends.values()))])
         return markdown(lines) if len(lines) > 2 else ''
 
     def comparison(self, group: Group) -> str:
@@ -137,7 +141,7 @@ class Results:
             a, b = self.final(first, metric), self.final(other, metric)
             apart, allowed = a.mean - b.mean, max(a.deviation, b.deviation)
             better = 'better' if apart > 0 else 'worse'
-            answer = f'a hint that it is {better}' if abs(apart) > allowed else 'no difference'
+            answer = f'{HINT} {better}' if abs(apart) > allowed else NO_DIFFERENCE
             lines.append(f'* {label(first)} against {label(other)}: {apart:+.2f} {name}, the larger deviation is '
                          f'{allowed:.2f}: {answer}')
         return '\n'.join(lines)
@@ -174,6 +178,19 @@ class Results:
 
 def _machine(content: RunFile) -> Tuple[str, str]:
     return content.facts['device'], content.facts['threads']
+
+
+def by_chance(text: str) -> str:
+    """How many comparisons of a text are hints, and how many would be by chance; empty if there are none."""
+    hints = text.count(f': {HINT} ')
+    count = hints + text.count(f': {NO_DIFFERENCE}')
+    if not count:
+        return ''
+    return f'Of {count} comparisons {hints} are hints; if nothing differed, about {CHANCE * count:.1f} would be.'
+
+
+def _hundredths(value: float) -> str:
+    return f'{round(value, 2) + 0.:.2f}'  # no -0.00
 
 
 def _yes(value: bool) -> str:
