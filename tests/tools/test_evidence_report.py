@@ -196,9 +196,13 @@ def test_minutes_and_memory_are_those_of_one_machine(report, folder):
     line = re.search(r'(?m)^\| ResNet-ACmix-26 \| 3 .*$', text).group()
     assert line.endswith('| 11.0 ± 1.4 (10.0 to 12.0) | 600 |')
     assert re.search(r'(?m)^\| ResNet-26 \| 1 .* \|  \|  \|$', text)
-    assert ('Minutes and memory are those of runs on a machine, 1 thread(s) each. Other machines, which round in other '
-            'places, trained of ResNet-ACmix-26 1 of 3 (seed 2) on another; of ResNet-26 1 of 1 (seed 0) on another.\n'
+    assert ('Minutes and memory are those of runs on a machine, 1 thread(s) each. Trained elsewhere, where rounding '
+            'differs: of ResNet-ACmix-26 1 of 3 (seed 2) on another; of ResNet-26 1 of 1 (seed 0) on another.\n'
             ) in text
+    runs[Run('camvid', OURS, 1)].facts['threads'] = '2'
+    assert results.Results('camvid', runs).elsewhere([OURS], ('a machine', '1')) == (
+        ' Trained elsewhere, where rounding differs: of ResNet-ACmix-26 1 of 3 (seed 1) on a machine with 2 thread(s); '
+        'of ResNet-ACmix-26 1 of 3 (seed 2) on another.')
 
 
 def test_rates_at_the_end():

@@ -447,3 +447,5 @@ def test_a_start_that_changes_the_function_is_refused(tmp_path, monkeypatch):
     other.model.neck.in_channels = [32, 64, 128, 256]
     with pytest.raises(ValueError, match='plain.pth must fit .*, got backbone.* on top or of another shape'):
         warm_start.make_start(plain, other, *arguments[2:])
+    with pytest.raises(ValueError, match='plain.pth must be of .*camvid_y.py: '):
+        warm_start.make_start(other, cfg, *arguments[2:])

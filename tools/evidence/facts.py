@@ -24,12 +24,16 @@ KEPT = ('loss', 'lr', 'grad_norm', 'seconds', 'peak_memory_mib', 'mixing_rates/'
 
 def note_try(folder: Path, threads: int) -> None:
     """Notes in the folder of a run that a training starts, or goes on, with the code and on the machine as now."""
-    now = dict(versions(), threads=str(threads), device=_device(), date=f'{datetime.now(timezone.utc):%Y-%m-%d}')
+    now = dict(
+        versions(), mmseg=installed('mmsegmentation', 'onedl-mmsegmentation'), threads=str(threads), device=_device(),
+        date=f'{datetime.now(timezone.utc):%Y-%m-%d}')
     if not now['commit'].endswith('+dirty') and git('status', '--porcelain', '--', *SOURCES):
         now['commit'] += '+dirty'
     noted = _noted(folder)
     if now not in noted:
-        (folder / TRIES).write_text(json.dumps([*noted, now]), encoding='utf-8')
+        unfinished = folder / f'{TRIES}.tmp'
+        unfinished.write_text(json.dumps([*noted, now]), encoding='utf-8')
+        unfinished.replace(folder / TRIES)
 
 
 def facts_of_tries(folder: Path) -> Dict[str, str]:
@@ -63,7 +67,6 @@ def facts_of(run: Run, config: Path, digest: str, more: Dict[str, object]) -> Di
     backbone = next(part for title, part in parts.items() if title.startswith('backbone '))
     facts = dict(
         task=run.task, row=run.row, seed=run.seed, config=digest, **more,
-        mmseg=installed('mmsegmentation', 'onedl-mmsegmentation'),
         parameters=parts['total'].parameters, multiply_adds=parts['total'].multiply_adds,
         backbone_parameters=backbone.parameters, backbone_multiply_adds=backbone.multiply_adds)
     return {name: str(value) for name, value in facts.items()}

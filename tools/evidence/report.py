@@ -71,7 +71,7 @@ def body_of(runs: Dict[Run, run_files.RunFile], stale: List[str], pictures: Dict
             if not rows:
                 continue
             parts += [f'#### {known.title.split(",")[0]}: {group.title}', results.table(rows)]
-            said = [results.verdict()] if name == 'pass' else [results.comparison(group), results.start(rows)]
+            said = [results.verdict() if name == 'pass' else '', results.comparison(group), results.start(rows)]
             parts.append('\n'.join(text for text in said if text))
             if name == 'start' or name.endswith('-warm'):
                 parts.append(results.rates(rows))

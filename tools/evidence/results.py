@@ -93,17 +93,20 @@ class Results:
         return f'{markdown(lines)}\n\nMinutes and memory are those of runs on {where}.{self.elsewhere(rows, machine)}'
 
     def elsewhere(self, rows: Sequence[str], machine: Tuple[str, str]) -> str:
-        """Runs of other machines, on which rounding differs too; empty if there are none."""
+        """Runs of other machines, or with other threads, where rounding differs too; empty if there are none."""
         others = []
         for row in rows:
             runs = self.rows[row]
             seeds: Dict[str, List[str]] = {}
             for content in runs:
+                device, threads = _machine(content)
+                if device == machine[0] and threads != machine[1]:
+                    device += f' with {threads} thread(s)'
                 if _machine(content) != machine:
-                    seeds.setdefault(content.facts['device'], []).append(content.facts['seed'])
+                    seeds.setdefault(device, []).append(content.facts['seed'])
             others += [f'of {label(row)} {len(some)} of {len(runs)} (seed {", ".join(some)}) on {device}'
                        for device, some in seeds.items()]
-        return f' Other machines, which round in other places, trained {"; ".join(others)}.' if others else ''
+        return f' Trained elsewhere, where rounding differs: {"; ".join(others)}.' if others else ''
 
     def by_class(self, rows: Sequence[str]) -> str:
         """Mean of every class."""

@@ -37,7 +37,10 @@ def make_start(plain_cfg: Config, cfg: Config, weights: Path, out: Path, seed: i
     """
     state = read_checkpoint(str(weights), map_location='cpu')['state_dict']
     plain = _build(plain_cfg, seed)
-    plain.load_state_dict(state)
+    try:
+        plain.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f'{weights} must be of {plain_cfg.filename}: {error}') from error
     model = _build(cfg, seed)
     converted = state
     if tuple(cfg.model.backbone.get('paths', ())) != tuple(plain_cfg.model.backbone.get('paths', ())):
