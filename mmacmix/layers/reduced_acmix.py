@@ -20,7 +20,7 @@ from mmacmix.layers.shift import init_shift_kernels
 from mmacmix.layers.strided_conv import StridedConv2d
 from mmacmix.ops import convolution_path
 from mmacmix.ops.checks import PATHS, check_heads, check_odd, check_paths, check_positive_integers
-from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution
+from mmacmix.ops.conv_path import FUSED_HEADS, fused_weight, grouped_convolution, with_ones
 from mmacmix.ops.exporting import exporting, fill_up
 
 
@@ -159,7 +159,7 @@ class SpatialReductionACmix(nn.Module):
             maps = maps.contiguous()  # comparing strides of channels last would tie the record to some widths
         maps = maps.unflatten(1, (3, self.num_heads, -1))
         if merged.mixing is None:
-            out = grouped_convolution(_with_ones(maps.flatten(1, 2).transpose(1, 2)), merged.kernels)
+            out = grouped_convolution(with_ones(maps.flatten(1, 2).transpose(1, 2)), merged.kernels)
         else:
             out = convolution_path(maps, merged.mixing, merged.kernels, merged.mixing_bias)
         return out.permute(0, 2, 3, 1)
@@ -258,18 +258,6 @@ def _enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
         places = torch.arange(length, dtype=torch.float32, device=x.device) * (x.size(dim) / length)
         x = x.index_select(dim, places.long().clamp(max=x.size(dim) - 1))
     return x
-
-
-def _with_ones(maps: Tensor) -> Tensor:
-    """(B, d, inputs, H, W) with one input more to each of the d groups, ones, for fc's bias.
-
-    On a CPU the channels of a pixel come to lie together: with a group's maps each by itself, a training step of its
-    convolution took five times as long, at one head and at two.
-    """
-    if maps.device.type != 'cpu' or exporting():
-        return torch.cat([maps, torch.ones_like(maps[:, :, :1])], 2)
-    pixels = maps.permute(0, 3, 4, 1, 2)
-    return torch.cat([pixels, pixels.new_ones(1).expand_as(pixels[..., :1])], 4).permute(0, 3, 4, 1, 2)
 
 
 class _Merged(NamedTuple):
