@@ -98,6 +98,9 @@ FAULTS = [
     Fault('mixing-bias-lost', f'{OPS}conv_path.py',
           'return mixed if bias is None else mixed + bias[:, None, None]', 'return mixed',
           ('tests/ops/test_conv_path.py',), "fc's bias is left out with many heads"),
+    Fault('ones-of-zeros', f'{OPS}conv_path.py',
+          'pixels.new_ones(1)', 'pixels.new_zeros(1)',
+          (REDUCED, 'tests/ops/test_conv_path.py'), "fc's bias is left out with few heads"),
     Fault('paired-groups-crossed', f'{OPS}conv_path.py',
           'F.pad(first, (0, 0, 0, 0, 0, inputs)), F.pad(second, (0, 0, 0, 0, inputs, 0))',
           'F.pad(first, (0, 0, 0, 0, inputs, 0)), F.pad(second, (0, 0, 0, 0, 0, inputs))',
@@ -163,8 +166,8 @@ FAULTS = [
           'kernels = self.rate2.view(-1, 1, 1, 1) * kernels', 'kernels = self.rate1.view(-1, 1, 1, 1) * kernels',
           (WINDOW_ACMIX,), "the convolution path takes attention's rate"),
     Fault('bias-beyond-the-border', f'{LAYERS}reduced_acmix.py',
-          'out = grouped_convolution(torch.cat([inputs, ones], 2), merged.kernels)',
-          'out = grouped_convolution(inputs, merged.kernels[:, :-1])\n'
+          'out = grouped_convolution(with_ones(maps.flatten(1, 2).transpose(1, 2)), merged.kernels)',
+          'out = grouped_convolution(maps.flatten(1, 2).transpose(1, 2), merged.kernels[:, :-1])\n'
           '            out = out + merged.kernels[:, -1:].sum((2, 3), keepdim=True).transpose(0, 1)',
           (REDUCED,), "fc's bias counts beyond the border, where the map is padded with zeros"),
     Fault('enlarged-by-half-a-pixel', f'{LAYERS}reduced_acmix.py',
