@@ -27,7 +27,7 @@ demo: env
 	@$(BIN)/python tools/demo/run_demo.py
 
 test: env
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile tests
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile --durations 40 tests
 
 nightly: env
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --import-mode=importlib --numprocesses 2 --dist loadfile --nightly tests
