@@ -233,9 +233,22 @@ def test_other_seeds_do_not_count():
 def test_curves_are_those_of_steps_that_all_seeds_have():
     first, second = (made_up(Run('camvid', OURS, seed), 40.) for seed in (0, 1))
     second.series['mIoU'].insert(1, (400, 35.))
-    found = results.Results('camvid', {Run('camvid', OURS, 0): first, Run('camvid', OURS, 1): second})
-    assert found.curve(OURS, 'mIoU') == ([200, 600], [[20., 20.], [40., 40.]])
-    assert found.seconds(OURS, [200, 600], found.machine([OURS])) == [[400., 400.], [1200., 1200.]]
+    assert results.curve([first, second], 'mIoU') == ([200, 600], [[20., 20.], [40., 40.]])
+
+
+def test_against_minutes_are_the_seeds_of_one_machine(report):
+    """The metric of all seeds stands against steps; against minutes that of those alone whose minutes count."""
+    runs = runs_of('camvid', {OURS: [38., 39., 49.], PLAIN: [40., 41., 42.]})
+    for run in (Run('camvid', OURS, 2), *(Run('camvid', PLAIN, seed) for seed in range(3))):
+        runs[run].facts['device'] = 'another'
+    found = results.Results('camvid', runs)
+    runs[Run('camvid', OURS, 2)].series['seconds'] = [(200, 9000.), (600, 9000.)]
+    assert found.machine([OURS, PLAIN]) == ('another', '1')
+    figure = report.figure_of(found, [OURS, PLAIN], 'A title')
+    ends = [[tuple(line.get_xydata()[-1]) for line in axes.lines] for axes in figure.axes[1:]]
+    assert ends == [[(600, 42.), (600, 41.)], [(150., 49.), (20., 41.)]]
+    figure = report.figure_of(found, [OURS], 'A title')
+    assert [tuple(line.get_xydata()[-1]) for line in figure.axes[2].lines] == [(20., 38.5)]
 
 
 def test_runs_of_other_configs_are_left_out_and_named(report, folder):

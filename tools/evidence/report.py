@@ -8,13 +8,17 @@ import argparse
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 sys.path.append(str(Path(__file__).resolve().parent))
 import run_files  # noqa: E402
-from results import Results, by_chance, spread  # noqa: E402
+from results import Results, by_chance, curve, spread  # noqa: E402
 from rows import CONFIGS, GROUPS, ROOT, ROWS, TASKS, Group, Run, digest, label  # noqa: E402
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BEGIN, END = '<!-- evidence: results -->', '<!-- evidence: end -->'
 NOTHING = 'No run is finished yet.'
@@ -109,11 +113,11 @@ def provenance(runs: Dict[Run, run_files.RunFile]) -> str:
             f'thread(s) each; {values("date")}.')
 
 
-def draw(results: Results, rows: List[str], title: str, path: Path) -> None:
-    """Loss against steps, metric against steps and minutes: mean of the seeds, and from the least to the most."""
-    import matplotlib
+def figure_of(results: Results, rows: List[str], title: str) -> 'Figure':
+    """Loss against steps, metric against steps and minutes: mean of the seeds, and from the least to the most.
 
-    matplotlib.use('Agg')
+    Against minutes are those seeds alone that were trained on the machine of most runs.
+    """
     from matplotlib import pyplot as plt
 
     metric, name = next(iter(results.task.metrics.items()))
@@ -121,40 +125,48 @@ def draw(results: Results, rows: List[str], title: str, path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), constrained_layout=True)
     for color, row in enumerate(rows):
         style = dict(color=f'C{color}', label=label(row))
-        steps, losses = results.curve(row, 'loss')
+        runs, here = results.rows[row], results.on(row, machine)
+        steps, losses = curve(runs, 'loss')
         axes[0].plot(steps, [spread(values).mean for values in losses], **style)
-        steps, values = results.curve(row, metric)
-        figures = [spread([value * results.task.factor for value in some]) for some in values]
-        minutes = [spread(some).mean / 60 for some in results.seconds(row, steps, machine) if some]
-        for axis, places in ((axes[1], steps), (axes[2], minutes)):
-            if not places:  # trained elsewhere
+        for axis, some in ((axes[1], runs), (axes[2], here)):
+            if not some:  # trained elsewhere
                 continue
+            places, values = curve(some, metric)
+            figures = [spread([value * results.task.factor for value in at_step]) for at_step in values]
+            if axis is axes[2]:
+                places = [spread([run.at('seconds', step) for run in some]).mean / 60 for step in places]
             axis.plot(places, [f.mean for f in figures], marker='o', ms=4, **style)
             axis.fill_between(
                 places, [f.least for f in figures], [f.most for f in figures], color=f'C{color}', alpha=0.2, lw=0)
     axes[0].set(xlabel='step', ylabel='training loss')
     axes[1].set(xlabel='step', ylabel=f'{name} on held-out images (%)')
-    axes[2].set(xlabel=f'minutes of training on {machine[0]}', ylabel=f'{name} on held-out images (%)')
+    axes[2].set(xlabel=textwrap.fill(f'minutes of training on {machine[0]}', 50), ylabel=axes[1].get_ylabel())
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.set_ylim(bottom=0)
     axes[1].legend(fontsize=8)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    return figure
 
 
 def draw_all(runs: Dict[Run, run_files.RunFile], folder: Path) -> Dict[str, Path]:
     """Pictures of all groups with two rows or more, by task and group."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
     pictures = {}
     for task, known in TASKS.items():
         results = Results(task, runs)
         for name, group in GROUPS.items():
             rows = rows_of(results, group)
             if rows:
-                pictures[f'{task}_{name}'] = folder / f'{task}_{name}.png'
-                draw(results, rows, f'{known.title}: {group.title}', pictures[f'{task}_{name}'])
+                pictures[f'{task}_{name}'] = path = folder / f'{task}_{name}.png'
+                figure = figure_of(results, rows, f'{known.title}: {group.title}')
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path, dpi=90)
+                plt.close(figure)
     return pictures
 
 

@@ -36,6 +36,13 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(values), deviation, min(values), max(values), len(values))
 
 
+def curve(runs: Sequence[RunFile], name: str) -> Tuple[List[int], List[List[float]]]:
+    """Steps that all of some runs have, and their values at each."""
+    points = [dict(content.series[name]) for content in runs]
+    steps = sorted(set.intersection(*(set(p) for p in points)))
+    return steps, [[p[step] for p in points] for step in steps]
+
+
 class Results:
     """The finished runs of a task, by row.
 
@@ -55,20 +62,13 @@ class Results:
         """Percent, of the last evaluation."""
         return spread([content.last(metric) * self.task.factor for content in self.rows[row]])
 
-    def curve(self, row: str, name: str) -> Tuple[List[int], List[List[float]]]:
-        """Steps that all seeds have, and the values of the seeds at each."""
-        points = [dict(content.series[name]) for content in self.rows[row]]
-        steps = sorted(set.intersection(*(set(p) for p in points)))
-        return steps, [[p[step] for p in points] for step in steps]
+    def on(self, row: str, machine: Tuple[str, str]) -> List[RunFile]:
+        """Runs of a row that were trained on that device with so many threads."""
+        return [content for content in self.rows[row] if _machine(content) == machine]
 
     def machine(self, rows: Sequence[str]) -> Tuple[str, str]:
         """Device and threads of most runs of these rows."""
         return statistics.mode([_machine(content) for row in rows for content in self.rows[row]])
-
-    def seconds(self, row: str, steps: Sequence[int], machine: Tuple[str, str]) -> List[List[float]]:
-        """Seconds of training until each step, of the seeds that were trained on that machine."""
-        runs = [content for content in self.rows[row] if _machine(content) == machine]
-        return [[content.at('seconds', step) for content in runs] for step in steps]
 
     def table(self, rows: Sequence[str]) -> str:
         """Rows with metrics, costs, time and memory."""
@@ -83,7 +83,7 @@ class Results:
             costs = [f'{int(facts[name]) / unit:.2f}' for name, unit in (
                 ('parameters', 1e6), ('backbone_parameters', 1e6),
                 ('multiply_adds', 1e9), ('backbone_multiply_adds', 1e9))]
-            here = [content for content in runs if _machine(content) == machine]
+            here = self.on(row, machine)
             minutes = [content.last('seconds') / 60 for content in here]
             memory = [content.last('peak_memory_mib') for content in here]
             metrics = [str(self.final(row, metric)) for metric in self.task.metrics]
