@@ -179,7 +179,9 @@ def check_probabilities(**rates: float) -> None:
 
 
 def check_norm_cfg(norm_cfg: dict, channels: int, last_axis: bool = False) -> None:
-    """Raises ValueError if ``norm_cfg`` names no normalisation of maps, or of the last axis if that is asked for."""
+    """Raises ValueError if ``norm_cfg`` names no normalisation of maps, or of the last axis if that is asked for, or
+    none of so many channels.
+    """
     example = 'LN' if last_axis else 'BN'
     if not isinstance(norm_cfg, dict) or 'type' not in norm_cfg:
         raise ValueError(f"norm_cfg must be a dict as dict(type='{example}'), got norm_cfg={norm_cfg!r}")
@@ -189,6 +191,8 @@ def check_norm_cfg(norm_cfg: dict, channels: int, last_axis: bool = False) -> No
         raise ValueError(
             f'norm_cfg must have a type that mmcv builds, and what the type needs, got norm_cfg={norm_cfg!r}'
         ) from error
+    except ValueError as error:
+        raise ValueError(f'norm_cfg must fit maps of {channels} channels, got norm_cfg={norm_cfg!r}') from error
     if last_axis and isinstance(layer, (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
         raise ValueError(f"norm_cfg must normalise the last axis, as dict(type='LN') does, got norm_cfg={norm_cfg!r}")
     if not last_axis and type(layer) is nn.LayerNorm:

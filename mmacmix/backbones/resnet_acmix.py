@@ -201,7 +201,8 @@ class ResNetACmix(Backbone):
 
         self.depth = depth
         self.paths = check_paths(paths)
-        check_norm_cfg(norm_cfg, stem_channels)
+        for channels in (stem_channels, base_channels):  # later stages have multiples of these
+            check_norm_cfg(norm_cfg, channels)
         self.conv1 = StridedConv2d(in_channels, stem_channels, 7, 2, 3, bias=False)
         self.norm1_name = _add_norm(self, norm_cfg, stem_channels, 1)
         self.maxpool = nn.MaxPool2d(3, 2, 1)

@@ -99,7 +99,7 @@ class SANACmix(Backbone):
         check_positive_integers(in_channels=in_channels, stem_channels=stem_channels)
         if stem_channels % 32:
             raise ValueError(f'stem_channels must be divisible by 32, got stem_channels={stem_channels}')
-        check_norm_cfg(norm_cfg, stem_channels)
+        check_norm_cfg(norm_cfg, stem_channels // 4)  # others are of multiples
         super().__init__(len(depths) - 1, out_indices, frozen_stages, norm_eval, init_cfg)
         self.depth = depth
         self.paths = check_paths(paths)

@@ -570,6 +570,20 @@ def test_wrong_norm_cfg(family, norm_cfg, message):
         build(family, norm_cfg=norm_cfg)
 
 
+@pytest.mark.parametrize('name, widths, channels', [
+    ('resnet', dict(stem_channels=16, base_channels=32), 16),
+    ('resnet', dict(stem_channels=32, base_channels=16), 16),
+    ('san', dict(stem_channels=64), 16),
+])
+def test_groups_of_a_norm_that_do_not_fit(name, widths, channels):
+    """Found before the layer that they do not fit is built; the narrowest is not that of the stem always."""
+    groups = dict(type='GN', num_groups=32)
+    message = rf"norm_cfg must fit maps of {channels} channels, got norm_cfg=\{{'type': 'GN', 'num_groups': 32\}}"
+    with pytest.raises(ValueError, match=message):
+        build(name, norm_cfg=groups, **widths)
+    build(name, norm_cfg=dict(groups, num_groups=16), **widths)
+
+
 @pytest.mark.parametrize('rate', [-0.1, 1.1, '0.1', None])
 @pytest.mark.parametrize('argument', ['drop_rate', 'attn_drop_rate'])
 @pytest.mark.parametrize('name', ['pvt', 'swin'])

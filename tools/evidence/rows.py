@@ -41,7 +41,7 @@ TASKS = dict(
         (256, 256), 'segmentation', {'mIoU': 38.5}),
 )
 RESNET, SWIN, PVT, SAN = 'resnet-acmix-26', 'swin-acmix', 'pvt-acmix-t', 'san-acmix-10'
-HALF = f'{RESNET}-half'
+HALF, SAN_GN = f'{RESNET}-half', f'{SAN}-gn'
 LABELS = {
     RESNET: 'ResNet-ACmix-26',
     'resnet-26': 'ResNet-26',
@@ -51,6 +51,7 @@ LABELS = {
     SWIN: 'Swin-ACmix, 64 channels',
     PVT: 'PVT-ACmix-T',
     SAN: 'SAN-ACmix-10',
+    SAN_GN: 'SAN-ACmix-10 with group normalisation',
     # What follows a name after `_`.
     'attention': 'attention alone',
     'convolution': 'convolution alone',
@@ -99,6 +100,10 @@ GROUPS = {
     'pvt-warm': Group(
         'PVT-ACmix from a trained PVT', (f'{PVT}_warm', f'{PVT}_attention-on', f'{PVT}_attention', PVT),
         (f'{PVT}_attention-on',)),
+    # Those with batch normalisation are there to be seen.
+    'san-norm': Group(
+        'SAN with group normalisation', (SAN_GN, f'{SAN_GN}_attention', SAN, f'{SAN}_attention'),
+        (f'{SAN_GN}_attention',)),
 }
 ROWS = tuple(dict.fromkeys(row for group in GROUPS.values() for row in group.rows))
 #: What decides a result; the rest of a config (logging, where data lie) may change without a new training.
