@@ -1,7 +1,8 @@
-"""What running statistics cost: `python tools/evidence/batch_norm.py --data data`, for docs/evidence.md.
+"""Tests weights in other ways: `python tools/evidence/held_out.py bccd --rows san`, for docs/evidence.md.
 
-Tests the weights that run.py left, as they are and with each batch of held-out images normalised by its own statistics
-as in training, and counts the images on which the backbone's maps grow out of bounds. Trains nothing.
+Those that run.py left, on held-out images: as they are, with each batch normalised by its own statistics as in
+training, and segmenters in windows of the size that they were trained on; and counts the images on which the
+backbone's maps grow out of bounds. Trains nothing.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path += [str(TOOLS), str(TOOLS / 'evidence'), str(TOOLS / 'demo')]
@@ -56,33 +57,58 @@ class LargestEntries:
         return sum(value > GROWN * usual for value in self.values)
 
 
-def test(cfg: Config, weights: Path, batch: int, own: bool, folder: str) -> Tuple[float, LargestEntries]:
+class Way(NamedTuple):
+    """A way to test weights.
+
+    Attributes:
+        name: In the table.
+        own: Whether the statistics of a batch, as large as in training, normalise it.
+        windows: Whether an image is tested in windows of the size of the crops in training; of segmenters.
+    """
+
+    name: str
+    own: bool = False
+    windows: bool = False
+
+
+WAYS = (
+    Way('as they are'),
+    Way('statistics of the batch', own=True),
+    Way("windows of the crops' size", windows=True),
+)
+
+
+def test(run: Run, way: Way, data: Path, weights: Path, folder: str) -> Tuple[float, LargestEntries]:
     """The figure that decides, in percent, and the backbone's largest entries.
 
     Args:
-        cfg: Of a row.
+        run: What the weights are of.
+        way: How they are tested.
+        data: As for data_options.
         weights: Checkpoint.
-        batch: Images at a time.
-        own: Whether the batch's own statistics normalise it.
         folder: For logs.
     """
-    cfg = cfg.copy()
-    cfg.test_dataloader.batch_size = batch
+    cfg = Config.fromfile(run.config())
+    cfg.merge_from_dict(data_options(run.task, data))
+    if way.own:
+        cfg.test_dataloader.batch_size = cfg.train_dataloader.batch_size
+    if way.windows:
+        cfg.model.test_cfg = dict(mode='slide', crop_size=run.shape, stride=tuple(side // 2 for side in run.shape))
     cfg.work_dir, cfg.load_from = folder, str(weights)
-    cfg.experiment_name = f'{weights.parent.name}_{"own" if own else "running"}'
+    cfg.experiment_name = f'{run.name}_{WAYS.index(way)}'
     runner = Runner.from_cfg(cfg)
-    if own:
+    if way.own:
         runner.register_hook(BatchStatisticsHook())
     entries = LargestEntries()
     runner.model.backbone.register_forward_hook(entries)
-    task = TASKS[weights.parent.name.partition('_')[0]]
+    task = TASKS[run.task]
     return runner.test()[next(iter(task.metrics))] * task.factor, entries
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--tasks', nargs='+', default=['bccd'], choices=TASKS, help='default: bccd')
-    parser.add_argument('--rows', nargs='+', default=['san-norm'], metavar='ROW', help='as of run.py (san-norm)')
+    parser.add_argument('task', choices=TASKS)
+    parser.add_argument('--rows', nargs='+', required=True, metavar='ROW', help='as of run.py')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='N', help='default: 0')
     parser.add_argument('--data', type=Path, default=Path('data'), metavar='DIR', help='as of run.py (%(default)s)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/evidence'), metavar='DIR', help='as of run.py')
@@ -91,20 +117,19 @@ def main(argv: Optional[List[str]] = None) -> int:
         rows = expand(args.rows)
     except ValueError as error:
         parser.error(f'--{error}')
-    runs = [Run(task, row, seed) for task, row, seed in itertools.product(args.tasks, rows, args.seeds)]
+    runs = [Run(args.task, row, seed) for row, seed in itertools.product(rows, args.seeds)]
     for run in runs:
         if finished_fingerprint(args.out / run.name) != digest(run.config()):
             parser.error(f'--out must have the weights of {run.name}, which run.py makes, got --out {args.out}')
-    lines = [['run', 'running statistics', 'statistics of batches of 8', 'images with grown maps'], ['---'] * 4]
+    ways = [way for way in WAYS if not way.windows or TASKS[args.task].kind == 'segmentation']
+    lines = [[next(iter(TASKS[args.task].metrics.values())), *(way.name for way in ways), 'grown maps']]
+    lines.append(['---'] * len(lines[0]))
     with tempfile.TemporaryDirectory() as folder:
         for run in runs:
-            cfg = Config.fromfile(run.config())
-            cfg.merge_from_dict(data_options(run.task, args.data))
             weights = args.out / run.name / 'weights.pth'
-            figure, entries = test(cfg, weights, 1, False, folder)
-            own, _ = test(cfg, weights, cfg.train_dataloader.batch_size, True, folder)
-            lines.append([f'{label(run.row)}, seed {run.seed}', f'{figure:.1f}', f'{own:.1f}',
-                          f'{entries.grown()} of {len(entries.values)}'])
+            figures, entries = zip(*(test(run, way, args.data, weights, folder) for way in ways))
+            lines.append([f'{label(run.row)}, seed {run.seed}', *(f'{figure:.1f}' for figure in figures),
+                          f'{entries[0].grown()} of {len(entries[0].values)}'])
             print(lines[-1], flush=True)
     print(markdown(lines))
     return 0

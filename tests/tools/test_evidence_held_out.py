@@ -1,4 +1,4 @@
-"""tools/evidence/batch_norm.py: whose statistics normalise, and which images count as grown."""
+"""tools/evidence/held_out.py: whose statistics normalise, and which images count as grown."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 sys.path += [str(TOOLS), str(TOOLS / 'evidence'), str(TOOLS / 'demo')]
-import batch_norm  # noqa: E402
+import held_out  # noqa: E402
 
 from mmacmix.backbones import SANACmix  # noqa: E402
 
@@ -24,7 +24,7 @@ def test_statistics_of_the_batch():
     model = torch.nn.Sequential(backbone, torch.nn.Dropout()).eval()
     with torch.no_grad():
         running = model[0](x)[-1]
-        batch_norm.BatchStatisticsHook().before_test_iter(SimpleNamespace(model=model), 0, data_batch=None)
+        held_out.BatchStatisticsHook().before_test_iter(SimpleNamespace(model=model), 0, data_batch=None)
         own = model[0](x)[-1]
         alone = model[0](x[:2])[-1]
     assert not model[1].training
@@ -35,7 +35,7 @@ def test_statistics_of_the_batch():
 
 
 def test_grown_maps():
-    entries = batch_norm.LargestEntries()
+    entries = held_out.LargestEntries()
     maps = torch.ones(6, 2, 3, 3)
     maps[0, 1, 2, 0], maps[1, 0, 0, 0], maps[2, 0, 1, 1], maps[3, 0, 0, 1] = -11, 10, float('nan'), float('inf')
     entries(None, (), (torch.full((6, 1, 1, 1), 1e9), maps[:2]))
@@ -49,8 +49,8 @@ def test_grown_maps():
 
 def test_weights_that_are_not_there(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        batch_norm.main(['--rows', 'san', '--out', str(tmp_path)])
+        held_out.main(['bccd', '--rows', 'san', '--out', str(tmp_path)])
     assert '--out must have the weights of bccd_san-acmix-10_seed0, which run.py makes' in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        batch_norm.main(['--rows', 'sand'])
+        held_out.main(['bccd', '--rows', 'sand'])
     assert '--rows must be groups' in capsys.readouterr().err
