@@ -558,6 +558,11 @@ def test_wrong_drop_path_rate(name, drop_path_rate):
         ('BN', 'norm_cfg must be a dict as dict'),
         (dict(eps=1e-5), 'norm_cfg must be a dict as dict'),
         (dict(type='Batch'), 'norm_cfg must have a type that mmcv builds, and what the type needs, got norm_cfg='),
+        (dict(type='GN'), 'norm_cfg must have a type that mmcv builds, and what the type needs, got norm_cfg='),
+        (dict(type='GN', num_groups='a'), 'norm_cfg must have a type that mmcv builds, and what the type needs'),
+        (dict(type='BN', epsilon=1), 'norm_cfg must have a type that mmcv builds, and what the type needs'),
+        (dict(type='GN', num_groups=0), r'norm_cfg must fit maps of \d+ channels, got norm_cfg='),
+        (dict(type='GN', num_groups=-16), r'norm_cfg must fit maps of \d+ channels, got norm_cfg='),
         ('other', 'norm_cfg must normalise (maps|the last axis), as dict'),
     ],
 )
