@@ -249,6 +249,8 @@ def test_against_minutes_are_the_seeds_of_one_machine(report):
     assert ends == [[(600, 42.), (600, 41.)], [(150., 49.), (20., 41.)]]
     figure = report.figure_of(found, [OURS], 'A title')
     assert [tuple(line.get_xydata()[-1]) for line in figure.axes[2].lines] == [(20., 38.5)]
+    bands = [axes.collections[0].get_paths()[0].vertices for axes in figure.axes[1:]]
+    assert [band[:, 1].max() for band in bands] == [49., 39.]
 
 
 def test_runs_of_other_configs_are_left_out_and_named(report, folder):
