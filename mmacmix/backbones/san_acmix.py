@@ -51,8 +51,8 @@ class SANACmix(Backbone):
         out_indices: Stages whose maps are returned, 0 to 3; SAN's layer0, at 1/2 of the image, counts as the stem.
         frozen_stages: Freezes the stem and so many stages; -1 freezes nothing.
         norm_cfg: Normalisation layers, as mmcv builds them. The normalisation of attention windows is batch
-            normalisation always (synchronised where the model is converted so). From random weights, on small batches,
-            dict(type='GN', num_groups=16) was better (docs/evidence.md).
+            normalisation always (synchronised where the model is converted so). In a small detector from random
+            weights (one seed, batches of 8), dict(type='GN', num_groups=16) was better (docs/evidence.md).
         norm_eval: Whether batch normalisation keeps its running statistics in training.
         with_cp: Whether a block's inner maps are computed again in the backward pass instead of kept.
         attn_kernel_sizes: Side of the attention window in the stem and in each stage, odd.
