@@ -5,13 +5,16 @@ What runs makes the file `canary`. FILES[name](path, canary) makes a file.
 
 import _codecs
 import bz2
+import functools
 import io
 import os
 import pickle
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections import Counter, OrderedDict
+from pathlib import Path
 from typing import Tuple
 
 import numpy as np
@@ -20,6 +23,19 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 WEIGHTS = {'backbone.weight': torch.ones(4, 2), 'backbone.bias': torch.ones(4)}
+
+
+def once(make):
+    """For what takes seconds to make and does not run: a process makes it just once."""
+
+    @functools.lru_cache(None)
+    def content():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, 'made.pth')
+            make(path)
+            return path.read_bytes()
+
+    return lambda path, canary: path.write_bytes(content())
 
 
 class Call:
@@ -113,7 +129,7 @@ def hex_chain(links=20):
     return content
 
 
-def compressed_tar(path, canary):
+def compressed_tar(path):
     """1 GiB of a name in 800 bytes."""
     entry = tarfile.TarInfo('././@LongLink')
     entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 2**30
@@ -333,8 +349,8 @@ FILES = {
         + text(b'max') + GET_MEAN + b'ssb' + TAIL)),
     # Archives that readers understand differently.
     'two_directories': lambda path, canary: two_directories(path, script(canary)),
-    'two_directories_compressed': lambda path, canary: two_directories(
-        path, dict(state_dict={'a': torch.zeros(2**28)}), zipfile.ZIP_DEFLATED),
+    'two_directories_compressed': once(lambda path: two_directories(
+        path, dict(state_dict={'a': torch.zeros(2**28)}), zipfile.ZIP_DEFLATED)),
     'something_before': lambda path, canary: changed(path, lambda data: b'PK\x03\x04' + bytes(60) + data),
     'something_between': lambda path, canary: changed(path, put_between),
     'something_behind': lambda path, canary: changed(path, lambda data: data[:-2] + b'\x04\x00here'),
@@ -347,7 +363,7 @@ FILES = {
     'array_of_2_to_the_48': lambda path, canary: saved(run_state(x=Call(np.ndarray, (2**48,), 'f8')), path),
     'tensor_of_a_size': lambda path, canary: saved(run_state(x=Call(torch.FloatTensor, torch.Size((2**33,)))), path),
     'hex_chain': lambda path, canary: saved(run_state(x=hex_chain()), path),
-    'compressed_tar': compressed_tar,
+    'compressed_tar': once(compressed_tar),
     'many_copies': lambda path, canary: rewritten(path, pickle_of(
         HEAD + b'](c_codecs\nencode\nq\x00' + text(b'x' * 2**20) + text(b'latin1') + b'\x86q\x01R'
         + b'h\x00h\x01R' * 2000 + b'e' + TAIL)),
