@@ -187,14 +187,14 @@ def check_norm_cfg(norm_cfg: dict, channels: int, last_axis: bool = False) -> No
         raise ValueError(f"norm_cfg must be a dict as dict(type='{example}'), got norm_cfg={norm_cfg!r}")
     try:
         layer = build_norm_layer(norm_cfg, channels)[1]
+        if getattr(layer, 'num_groups', 1) < 1:
+            raise ValueError('torch takes it, and fails on the first map')
     except (AssertionError, KeyError, TypeError) as error:
         raise ValueError(
             f'norm_cfg must have a type that mmcv builds, and what the type needs, got norm_cfg={norm_cfg!r}'
         ) from error
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f'norm_cfg must fit maps of {channels} channels, got norm_cfg={norm_cfg!r}') from error
-    if getattr(layer, 'num_groups', 1) < 1:
-        raise ValueError(f'norm_cfg must fit maps of {channels} channels, got norm_cfg={norm_cfg!r}')
     if last_axis and isinstance(layer, (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
         raise ValueError(f"norm_cfg must normalise the last axis, as dict(type='LN') does, got norm_cfg={norm_cfg!r}")
     if not last_axis and type(layer) is nn.LayerNorm:
